@@ -1,0 +1,300 @@
+// Times the kernels of every family that this processor runs, on the shapes of a 135M Llama (SmolLM2),
+// against the measured ceilings of the machine. Usage: kernels-bench [family] [threads]
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "kernels/ceilings.h"
+#include "kernels/kernels.h"
+
+namespace streamserve {
+namespace {
+
+struct Free {
+  void operator()(uint8_t* bytes) const { std::free(bytes); }
+};
+using Bytes = std::unique_ptr<uint8_t, Free>;
+
+// Random bytes; as f16 scales they are kept finite and small.
+Bytes random_bytes(size_t size, bool as_f16) {
+  constexpr size_t huge = 2 << 20;
+  const size_t rounded = (size + huge - 1) / huge * huge;
+  Bytes bytes(static_cast<uint8_t*>(std::aligned_alloc(huge, rounded)));
+#ifdef MADV_HUGEPAGE
+  ::madvise(bytes.get(), rounded, MADV_HUGEPAGE);
+#endif
+  std::mt19937 random(1);
+  auto* words = reinterpret_cast<uint32_t*>(bytes.get());
+  for (size_t i = 0; i < size / 4; i++)
+    words[i] = as_f16 ? 0x20002000U | (random() & 0x03FF03FFU) : random() & 0x2FFF2FFFU;
+  return bytes;
+}
+
+std::vector<float> random_floats(size_t count) {
+  std::mt19937 random(2);
+  std::normal_distribution<float> normal;
+  std::vector<float> floats(count);
+  for (float& value : floats) value = normal(random);
+  return floats;
+}
+
+// Best seconds of work() over enough tries: whatever else the machine does only adds.
+double best_seconds(const std::function<void()>& work) {
+  std::vector<double> tries;
+  double total = 0;
+  work();
+  while (tries.size() < 5 || (total < 0.2 && tries.size() < 200)) {
+    const auto begin = std::chrono::steady_clock::now();
+    work();
+    tries.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+    total += tries.back();
+  }
+  return *std::min_element(tries.begin(), tries.end());
+}
+
+struct Matrix {
+  Packing packing;
+  uint32_t rows;
+  uint32_t cols;
+  Bytes bytes;
+  PackedMatrix packed() const { return {packing, rows, cols, bytes.get()}; }
+  uint32_t tiles() const { return (rows + kTileRows - 1) / kTileRows; }
+};
+
+Matrix make_matrix(const Kernels& kernels, Packing packing, uint32_t rows, uint32_t cols) {
+  return {packing, rows, cols, random_bytes(kernels.packed_bytes(packing, rows, cols), true)};
+}
+
+// A team that runs one function on every thread at a time, spinning between.
+class Team {
+ public:
+  explicit Team(uint32_t threads) : threads_(threads) {
+    for (uint32_t t = 1; t < threads; t++) {
+      others_.emplace_back([this, t] {
+        for (uint32_t seen = 0;;) {
+          while (turn_.load(std::memory_order_acquire) == seen) __builtin_ia32_pause();
+          seen++;
+          if (stop_) return;
+          (*work_)(t);
+          done_.fetch_add(1, std::memory_order_release);
+        }
+      });
+    }
+  }
+  ~Team() {
+    stop_ = true;
+    turn_.fetch_add(1);
+  }
+  Team(const Team&) = delete;
+  Team& operator=(const Team&) = delete;
+  void run(const std::function<void(uint32_t)>& work) {
+    work_ = &work;
+    done_.store(0);
+    turn_.fetch_add(1, std::memory_order_release);
+    work(0);
+    while (done_.load(std::memory_order_acquire) + 1 < threads_) __builtin_ia32_pause();
+  }
+  uint32_t threads() const { return threads_; }
+
+ private:
+  uint32_t threads_;
+  const std::function<void(uint32_t)>* work_ = nullptr;
+  std::atomic<uint32_t> turn_{0};
+  std::atomic<uint32_t> done_{0};
+  bool stop_ = false;
+  std::vector<std::jthread> others_;
+};
+
+void team_matmul(const Kernels& kernels, Team& team, const Matrix& m, const Activations& a, float* out) {
+  team.run([&](uint32_t t) {
+    kernels.matmul(m.packed(), a, m.tiles() * t / team.threads(), m.tiles() * (t + 1) / team.threads(), out,
+                   m.rows, false);
+  });
+}
+
+void bench_shapes(const Kernels& kernels, Team& team, const Ceilings& ceilings) {
+  struct Shape {
+    const char* name;
+    Packing packing;
+    uint32_t rows;
+    uint32_t cols;
+  };
+  const Shape shapes[] = {{"q4_1 attention out", Packing::kInt4Affine, 576, 576},
+                          {"q4_1 key", Packing::kInt4Affine, 192, 576},
+                          {"q4_1 gate", Packing::kInt4Affine, 1536, 576},
+                          {"q4_1 down", Packing::kInt4Affine, 576, 1536},
+                          {"q4_0 gate", Packing::kInt4Symmetric, 1536, 576},
+                          {"q8_0 gate", Packing::kInt8Symmetric, 1536, 576},
+                          {"q8_0 head", Packing::kInt8Symmetric, 49152, 576},
+                          {"bf16 gate", Packing::kBFloat16, 1536, 576},
+                          {"f16 gate", Packing::kFloat16, 1536, 576},
+                          {"f32 gate", Packing::kFloat32, 1536, 576}};
+  for (const Shape& shape : shapes) {
+    const Matrix m = make_matrix(kernels, shape.packing, shape.rows, shape.cols);
+    const bool integer = shape.packing <= Packing::kInt8Symmetric;
+    const double peak = integer ? ceilings.integer_macs : ceilings.float_macs;
+    for (const uint32_t tokens : {1U, 2U, 4U, 8U, 9U, 16U, 32U, 128U, 512U}) {
+      if (shape.rows > 10000 && tokens > 32) continue;
+      const std::vector<float> x = random_floats(static_cast<size_t>(tokens) * shape.cols);
+      const Bytes panel =
+          random_bytes(kernels.activation_bytes(shape.packing, tokens, shape.cols) + 64, false);
+      const Activations a{tokens, shape.cols, shape.packing, panel.get()};
+      kernels.pack_activations(x.data(), shape.cols, 0, tokens, a);
+      std::vector<float> out(static_cast<size_t>(tokens) * shape.rows);
+      const double seconds = best_seconds([&] { team_matmul(kernels, team, m, a, out.data()); });
+      const double macs = static_cast<double>(tokens) * shape.rows * shape.cols / seconds;
+      const double bytes =
+          static_cast<double>(kernels.packed_bytes(shape.packing, shape.rows, shape.cols)) / seconds;
+      std::printf("%-12s x%u %-19s M=%-4u %8.1f us %8.1f GMAC/s %5.1f%% of peak %7.2f GB/s of weights\n",
+                  kernels.name, team.threads(), shape.name, tokens, seconds * 1e6, macs * 1e-9,
+                  100 * macs / peak, bytes * 1e-9);
+    }
+  }
+}
+
+// All matrices of the model in order, as a step streams them.
+void bench_model(const Kernels& kernels, Team& team, const Ceilings& ceilings) {
+  std::vector<Matrix> matrices;
+  for (int layer = 0; layer < 30; layer++) {
+    for (const auto& [rows, cols] : {std::pair{576U, 576U},
+                                     {192U, 576U},
+                                     {192U, 576U},
+                                     {576U, 576U},
+                                     {1536U, 576U},
+                                     {1536U, 576U},
+                                     {576U, 1536U}}) {
+      matrices.push_back(make_matrix(kernels, Packing::kInt4Affine, rows, cols));
+    }
+  }
+  matrices.push_back(make_matrix(kernels, Packing::kInt8Symmetric, 49152, 576));
+  double single = 0;
+  for (const uint32_t tokens : {1U, 2U, 4U, 8U, 9U, 16U, 32U, 512U}) {
+    const std::vector<float> x = random_floats(static_cast<size_t>(tokens) * 1536);
+    const Bytes panel = random_bytes(static_cast<size_t>(tokens) * 1536 * 2, false);
+    std::vector<float> out(static_cast<size_t>(tokens) * (tokens > 64 ? 1536 : 49152));
+    double macs = 0;
+    double bytes = 0;
+    const double seconds = best_seconds([&] {
+      macs = bytes = 0;
+      for (const Matrix& m : matrices) {
+        // A prompt needs logits of its last token alone.
+        const uint32_t here = m.rows == 49152 && tokens > 64 ? 1 : tokens;
+        const Activations a{here, m.cols, m.packing, panel.get()};
+        if (m.cols == 1536 || m.rows != 192) kernels.pack_activations(x.data(), m.cols, 0, here, a);
+        team_matmul(kernels, team, m, a, out.data());
+        macs += static_cast<double>(here) * m.rows * m.cols;
+        bytes += static_cast<double>(kernels.packed_bytes(m.packing, m.rows, m.cols));
+      }
+    });
+    if (tokens == 1) single = seconds;
+    std::printf(
+        "%-12s x%u model matmuls      M=%-4u %8.2f ms %8.1f tok/s %6.1f GMAC/s %5.1f%% of int8 peak %6.2f "
+        "GB/s %5.1f%% of read "
+        "bandwidth, %.2f of a single step\n",
+        kernels.name, team.threads(), tokens, seconds * 1e3, tokens / seconds, macs / seconds * 1e-9,
+        100 * macs / seconds / ceilings.integer_macs, bytes / seconds * 1e-9,
+        100 * bytes / seconds / ceilings.read_bytes, seconds / single);
+  }
+}
+
+void bench_attention(const Kernels& kernels, const Ceilings& one) {
+  constexpr uint32_t head_dim = 64;
+  constexpr uint32_t heads = 3;
+  for (const auto& [positions, context] :
+       {std::pair{512U, 1U}, {1U, 512U}, {9U, 512U}, {1U, 4096U}, {64U, 2048U}}) {
+    const uint32_t tokens = context + positions - 1;
+    const uint32_t blocks = (tokens + kKvBlockTokens - 1) / kKvBlockTokens;
+    const size_t block_elements = static_cast<size_t>(head_dim) * kKvBlockTokens * 2;
+    const Bytes kv = random_bytes(blocks * block_elements * 2, false);
+    std::vector<const uint16_t*> table;
+    for (uint32_t b = 0; b < blocks; b++)
+      table.push_back(reinterpret_cast<uint16_t*>(kv.get()) + b * block_elements);
+    const std::vector<float> queries = random_floats(static_cast<size_t>(positions) * heads * head_dim);
+    std::vector<float> out(queries.size());
+    const Bytes scratch = random_bytes(kernels.attention_scratch_floats(head_dim) * 4, false);
+    const AttentionTask task{
+        queries.data(), heads * head_dim, out.data(), heads * head_dim,         positions, heads,
+        context,        table.data(),     0,          head_dim * kKvBlockTokens};
+    const double seconds = best_seconds(
+        [&] { kernels.attention(task, head_dim, 0.125F, reinterpret_cast<float*>(scratch.get())); });
+    const double seen = positions * (context + (positions - 1) / 2.0);
+    const double macs = seen * heads * head_dim * 2 / seconds;
+    std::printf(
+        "%-12s x1 attention %4u positions from %4u  %8.1f us %7.1f GMAC/s %5.1f%% of f32 peak %6.2f GB/s of "
+        "KV\n",
+        kernels.name, positions, context, seconds * 1e6, macs * 1e-9, 100 * macs / one.float_macs,
+        tokens * head_dim * 4 / seconds * 1e-9);
+  }
+}
+
+void bench_rows(const Kernels& kernels) {
+  constexpr uint32_t tokens = 64;
+  for (const uint32_t cols : {576U, 1536U}) {
+    const std::vector<float> x = random_floats(static_cast<size_t>(tokens) * cols);
+    const std::vector<float> weight = random_floats(cols);
+    const Bytes panel =
+        random_bytes(kernels.activation_bytes(Packing::kInt4Affine, tokens, cols) + 64, false);
+    const Activations a{tokens, cols, Packing::kInt4Affine, panel.get()};
+    const auto report = [&](const char* what, double seconds) {
+      std::printf("%-12s x1 %-8s %4u cols  %7.3f us a token %6.2f ns a value\n", kernels.name, what, cols,
+                  seconds * 1e6 / tokens, seconds * 1e9 / tokens / cols);
+    };
+    report("pack", best_seconds([&] { kernels.pack_activations(x.data(), cols, 0, tokens, a); }));
+    report("norm", best_seconds([&] {
+             kernels.norm_pack_activations(x.data(), cols, weight.data(), 1e-5F, 0, tokens, a);
+           }));
+    report("silu",
+           best_seconds([&] { kernels.silu_pack_activations(x.data(), x.data(), cols, 0, tokens, a); }));
+  }
+}
+
+void bench_family(const Kernels& kernels, uint32_t threads, const char* what) {
+  constexpr size_t model_bytes = size_t{96} << 20;
+  const Ceilings one = measure_ceilings(kernels, 1, model_bytes);
+  const Ceilings all = measure_ceilings(kernels, threads, model_bytes);
+  const Ceilings memory = measure_ceilings(kernels, threads, size_t{1} << 30);
+  for (const auto& [count, c] : {std::pair{1U, one}, {threads, all}}) {
+    std::printf("%-12s x%u ceilings: int8 %.1f GMAC/s, f32 %.1f GMAC/s, read 96 MiB %.1f GB/s\n",
+                kernels.name, count, c.integer_macs * 1e-9, c.float_macs * 1e-9, c.read_bytes * 1e-9);
+  }
+  std::printf("%-12s x%u read 1 GiB %.1f GB/s\n", kernels.name, threads, memory.read_bytes * 1e-9);
+  Team team(threads);
+  const auto wanted = [&](const char* part) { return *what == '\0' || std::strcmp(what, part) == 0; };
+  if (wanted("shapes")) bench_shapes(kernels, team, all);
+  if (wanted("model")) bench_model(kernels, team, all);
+  if (wanted("attention")) bench_attention(kernels, one);
+  if (wanted("rows")) bench_rows(kernels);
+}
+
+}  // namespace
+}  // namespace streamserve
+
+int main(int count, char** arguments) {
+  const char* family = count > 1 ? arguments[1] : "";
+  const int threads = count > 2 ? std::atoi(arguments[2]) : 1;
+  const char* what = count > 3 ? arguments[3] : "";
+  if (threads < 1 || threads > 256) {
+    std::fprintf(stderr, "usage: kernels-bench [family|all] [threads] [shapes|model|attention|rows]\n");
+    return 2;
+  }
+  bool any = false;
+  for (const streamserve::Kernels* kernels : streamserve::kernel_families()) {
+    if (!kernels->supported() ||
+        (std::strcmp(family, kernels->name) != 0 && *family != '\0' && std::strcmp(family, "all") != 0))
+      continue;
+    any = true;
+    streamserve::bench_family(*kernels, static_cast<uint32_t>(threads), what);
+  }
+  if (!any) std::fprintf(stderr, "kernels-bench: this processor runs no family called %s\n", family);
+  return any ? 0 : 1;
+}

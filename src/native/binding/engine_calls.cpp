@@ -1,0 +1,111 @@
+#include "binding/engine_calls.h"
+
+#include <cmath>
+
+#include "binding/environment.h"
+#include "binding/sequence_calls.h"
+#include "binding/step_calls.h"
+#include "error.h"
+
+namespace streamserve::binding {
+namespace {
+
+constexpr uint32_t kAny = ~uint32_t{0};
+// Bounds what a lane's buffers may take; far above any use.
+constexpr uint32_t kMostRows = 4096;
+constexpr uint32_t kMostBatchTokens = 65536;
+constexpr uint32_t kMostLanes = 65536;
+
+napi_value make_info(napi_env env, uint32_t id, Engine& engine) {
+  const Model& model = engine.model();
+  const ModelConfig& config = model.config();
+  napi_value info = make_object(env);
+  const auto number = [&](const char* name, double value) { set(env, info, name, make_number(env, value)); };
+  number("id", id);
+  set(env, info, "architecture", make_text(env, config.architecture));
+  number("vocabulary", config.vocabulary);
+  number("contextTokens", engine.context_tokens());
+  number("layers", config.layers);
+  number("embedding", config.embedding);
+  number("feedForward", config.feed_forward);
+  number("heads", config.heads);
+  number("kvHeads", config.kv_heads);
+  number("headDim", config.head_dim);
+  number("blockTokens", engine.pool().layout().block_tokens);
+  number("weightBytes", static_cast<double>(model.weights().bytes()));
+  number("kvBytes", static_cast<double>(engine.pool().bytes()));
+  set(env, info, "instructionSet", make_text(env, model.kernels().name));
+  number("threads", ComputePool::shared().cores());
+  return info;
+}
+
+// openEngine(path, instructionSet, kvTokens, blockTokens, threads, contextTokens, exact) -> info
+napi_value open_engine(Call& call) {
+  EngineOptions options;
+  options.path = call.text(0, "path");
+  options.instruction_set = call.text(1, "instructionSet");
+  options.kv_tokens = call.integer(2, "kvTokens", 0, kAny);
+  options.block_tokens = call.integer(3, "blockTokens", 1, kAny);
+  options.threads = call.integer(4, "threads", 0, kAny);
+  options.context_tokens = call.integer(5, "contextTokens", 0, kAny);
+  options.exact = call.flag(6, "exact");
+  std::shared_ptr<Engine> engine;
+  const uint32_t id = EngineTable::shared().open(options, engine);
+  try {
+    return make_info(call.env(), id, *engine);
+  } catch (...) {
+    // A worker terminated meanwhile: nobody knows the number.
+    EngineTable::shared().close(id);
+    throw;
+  }
+}
+
+// closeEngine(engine)
+napi_value close_engine(Call& call) {
+  EngineTable::shared().close(call.integer(0, "engine", 0, kAny));
+  return make_undefined(call.env());
+}
+
+// openLane(engine, lane, decode, maxRows, maxBatchTokens) -> number of the open lane, on this thread
+napi_value open_lane(Call& call) {
+  const std::shared_ptr<Engine> engine = EngineTable::shared().find(call.integer(0, "engine", 0, kAny));
+  LaneOptions options;
+  options.lane = call.integer(1, "lane", 0, kMostLanes);
+  options.role = call.flag(2, "decode") ? LaneRole::kDecode : LaneRole::kPrefill;
+  options.max_rows = call.integer(3, "maxRows", 1, kMostRows);
+  options.max_batch_tokens = call.integer(4, "maxBatchTokens", 1, kMostBatchTokens);
+  return make_number(call.env(), Environment::of(call.env()).add(engine->open_lane(options)));
+}
+
+// closeLane(lane)
+napi_value close_lane(Call& call) {
+  Environment::of(call.env()).close(call.integer(0, "lane", 0, kAny));
+  return make_undefined(call.env());
+}
+
+// kv(engine, out: Uint32Array(5)): total, free, cached, used, sequences
+napi_value kv(Call& call) {
+  const KvCounts counts = EngineTable::shared().find(call.integer(0, "engine", 0, kAny))->pool().counts();
+  const std::span<uint32_t> out = call.uint32s(1, "out");
+  if (out.size() < 5) throw EngineError(ErrorCode::kArgumentInvalid, "kv() needs room for five counts.");
+  out[0] = counts.total;
+  out[1] = counts.free;
+  out[2] = counts.cached;
+  out[3] = counts.used;
+  out[4] = counts.sequences;
+  return make_undefined(call.env());
+}
+
+}  // namespace
+
+void export_engine_calls(napi_env env, napi_value exports) {
+  export_function(env, exports, "openEngine", entry<open_engine>);
+  export_function(env, exports, "closeEngine", entry<close_engine>);
+  export_function(env, exports, "openLane", entry<open_lane>);
+  export_function(env, exports, "closeLane", entry<close_lane>);
+  export_function(env, exports, "kv", entry<kv>);
+  export_sequence_calls(env, exports);
+  export_step_calls(env, exports);
+}
+
+}  // namespace streamserve::binding

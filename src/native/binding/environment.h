@@ -1,0 +1,41 @@
+// What belongs to one JavaScript environment (the main thread or a worker): the lanes that it opened.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "binding/call.h"
+#include "engine/engine.h"
+
+namespace streamserve::binding {
+
+// When the environment ends, its lanes wait for their running steps and give back what they own: a worker may
+// be terminated at any time.
+class Environment {
+ public:
+  Environment() = default;
+  ~Environment();
+  Environment(const Environment&) = delete;
+  Environment& operator=(const Environment&) = delete;
+
+  // Attaches a new one to `env`.
+  static void attach(napi_env env);
+  static Environment& of(napi_env env);
+
+  uint32_t add(std::shared_ptr<Lane> lane);
+  // Throws `stale_handle`.
+  Lane& lane(uint32_t id) const;
+  void close(uint32_t id);
+
+  // Reused by calls, so that a step allocates nothing.
+  std::vector<int32_t> packed;
+  std::vector<RowRequest> rows;
+
+ private:
+  uint32_t next_ = 1;
+  std::map<uint32_t, std::shared_ptr<Lane>> lanes_;
+};
+
+}  // namespace streamserve::binding

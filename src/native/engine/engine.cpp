@@ -1,0 +1,115 @@
+#include "engine/engine.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <string>
+#include <thread>
+
+#include "error.h"
+
+namespace streamserve {
+namespace {
+
+// More would only add barriers; no machine that this is meant for has them.
+constexpr uint32_t kMostThreads = 256;
+constexpr uint64_t kMostKvTokens = uint64_t{1} << 30;
+
+// Cores that this process may run on.
+uint32_t usable_cores() {
+#ifdef __linux__
+  cpu_set_t set;
+  if (::sched_getaffinity(0, sizeof set, &set) == 0)
+    return static_cast<uint32_t>(std::max(1, CPU_COUNT(&set)));
+#endif
+  return std::max(1u, std::thread::hardware_concurrency());
+}
+
+uint32_t thread_count(uint32_t wanted) {
+  if (wanted > kMostThreads) {
+    throw EngineError(ErrorCode::kArgumentInvalid, "engine.threads is " + std::to_string(wanted) +
+                                                       "; at most " + std::to_string(kMostThreads) + ".");
+  }
+  return wanted == 0 ? std::min(kMostThreads, usable_cores()) : wanted;
+}
+
+uint32_t context_of(const EngineOptions& options, const ModelConfig& config) {
+  if (options.context_tokens > config.context) {
+    throw EngineError(ErrorCode::kArgumentInvalid,
+                      "engine.contextTokens is " + std::to_string(options.context_tokens) +
+                          "; the model was made for " + std::to_string(config.context) + ".");
+  }
+  return options.context_tokens == 0 ? config.context : options.context_tokens;
+}
+
+KvLayout layout_of(const EngineOptions& options, const ModelConfig& config) {
+  if (options.block_tokens != kKvBlockTokens) {
+    throw EngineError(ErrorCode::kArgumentInvalid,
+                      "engine.blockTokens is " + std::to_string(options.block_tokens) +
+                          "; the kernels work on blocks of " + std::to_string(kKvBlockTokens) + ".");
+  }
+  return {config.layers, config.kv_heads, config.head_dim, options.block_tokens};
+}
+
+uint32_t block_count(const EngineOptions& options) {
+  const uint64_t tokens = options.kv_tokens;
+  if (tokens < options.block_tokens || tokens > kMostKvTokens) {
+    throw EngineError(ErrorCode::kArgumentInvalid, "engine.kvTokens is " + std::to_string(tokens) +
+                                                       "; from " + std::to_string(options.block_tokens) +
+                                                       " to " + std::to_string(kMostKvTokens) +
+                                                       " can be had.");
+  }
+  return static_cast<uint32_t>(tokens / options.block_tokens);
+}
+
+}  // namespace
+
+Engine::Engine(const EngineOptions& options)
+    : model_({options.path, options.instruction_set, options.exact, thread_count(options.threads)}),
+      context_tokens_(context_of(options, model_.config())),
+      pool_(layout_of(options, model_.config()), block_count(options)) {
+  ComputePool::shared().set_cores(thread_count(options.threads));
+}
+
+std::shared_ptr<Lane> Engine::open_lane(const LaneOptions& options) {
+  const std::lock_guard guard(lock_);
+  auto lane = std::make_shared<Lane>(shared_from_this(), options);
+  if (const std::shared_ptr<Lane> earlier = lanes_[options.lane].lock()) earlier->close();
+  pool_.reclaim(options.lane);
+  lanes_[options.lane] = lane;
+  return lane;
+}
+
+EngineTable& EngineTable::shared() {
+  // Never destroyed: threads may hold engines while the process ends.
+  static EngineTable& table = *new EngineTable;
+  return table;
+}
+
+uint32_t EngineTable::open(const EngineOptions& options, std::shared_ptr<Engine>& engine) {
+  engine = std::make_shared<Engine>(options);
+  const std::lock_guard guard(lock_);
+  const uint32_t id = next_++;
+  engines_.emplace(id, engine);
+  return id;
+}
+
+std::shared_ptr<Engine> EngineTable::find(uint32_t id) {
+  const std::lock_guard guard(lock_);
+  const auto found = engines_.find(id);
+  if (found == engines_.end()) {
+    throw EngineError(ErrorCode::kArgumentInvalid, "There is no open engine " + std::to_string(id) + ".");
+  }
+  return found->second;
+}
+
+void EngineTable::close(uint32_t id) {
+  std::shared_ptr<Engine> engine;
+  const std::lock_guard guard(lock_);
+  const auto found = engines_.find(id);
+  if (found == engines_.end()) return;
+  engine = std::move(found->second);
+  engines_.erase(found);
+}
+
+}  // namespace streamserve

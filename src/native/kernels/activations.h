@@ -1,0 +1,148 @@
+// Fills activation panels: plain, after RMSNorm, after SiLU(gate) * up. Include after a lanes_*.h.
+#pragma once
+
+#include "exponential.h"
+#include "layout.h"
+
+namespace streamserve {
+namespace {
+
+// A group whose largest magnitude is below this is taken as zero: its scale would not be a normal number.
+inline constexpr float kSmallestMagnitude = 0x1p-110F;
+inline constexpr uint32_t kInfinityBits = 0x7F800000U;
+
+// Where one token lies in the panels.
+struct TokenSlot {
+  uint8_t* panel;
+  uint32_t width;
+  uint32_t index;
+};
+
+inline TokenSlot token_slot(const Activations& a, uint32_t widest, uint32_t token) {
+  const PanelSplit split = split_panels(a.tokens, widest);
+  const uint32_t panel = split.panel_of(token);
+  const uint32_t first = split.begin(panel);
+  return {a.data + first * token_bytes(a.packing, a.cols), split.tokens(panel), token - first};
+}
+
+// Quantises 32 values to int8 with scale = largest / 127. Values that are not finite make the scale NaN, so
+// that they show in every output instead of vanishing.
+inline void quantise_group(const Lanes& a, const Lanes& b, Packing packing, const TokenSlot& slot,
+                           uint32_t group) {
+  uint8_t* base = slot.panel + static_cast<size_t>(group) * slot.width * kActivationGroupBytes;
+  alignas(64) int8_t quants[kGroup] = {};
+  const uint32_t bits = largest_magnitude_bits(a, b);
+  const float largest = __builtin_bit_cast(float, bits);
+  float scale = 0.0F;
+  int32_t total = 0;
+  if (bits >= kInfinityBits) {
+    scale = __builtin_nanf("");
+  } else if (largest >= kSmallestMagnitude) {
+    scale = largest / 127.0F;
+    const Lanes inverse = broadcast(127.0F / largest);
+    total =
+        round_to_int8(multiply(a, inverse), quants) + round_to_int8(multiply(b, inverse), quants + kLanes);
+  }
+  for (uint32_t word = 0; word < kWordsPerGroup; word++) {
+    std::memcpy(base + (word * slot.width + slot.index) * kWord, quants + word * kWord, kWord);
+  }
+  uint8_t* scales = base + static_cast<size_t>(slot.width) * kGroup;
+  std::memcpy(scales + slot.index * sizeof(float), &scale, sizeof(float));
+  uint8_t* correction = scales + (slot.width + slot.index) * sizeof(float);
+  if (packing == Packing::kInt4Affine) {
+    const float scaled = scale * static_cast<float>(total);
+    std::memcpy(correction, &scaled, sizeof(float));
+  } else {
+    const int32_t start = kDotStart - zero_point(packing) * total;
+    std::memcpy(correction, &start, sizeof(start));
+  }
+}
+
+// Writes a row of activations, whose 16 values from k on `value(k, count)` computes (count of them are
+// wanted).
+template <typename Value>
+inline void fill_token(const Activations& out, uint32_t widest, uint32_t token, Value value) {
+  const TokenSlot slot = token_slot(out, widest, token);
+  if (is_quantised(out.packing)) {
+    for (uint32_t group = 0; group < out.cols / kGroup; group++) {
+      const uint32_t k = group * kGroup;
+      quantise_group(value(k, kLanes), value(k + kLanes, kLanes), out.packing, slot, group);
+    }
+    return;
+  }
+  auto* panel = reinterpret_cast<float*>(slot.panel);
+  for (uint32_t k = 0; k < out.cols; k += kLanes) {
+    const uint32_t count = out.cols - k < kLanes ? out.cols - k : kLanes;
+    alignas(64) float values[kLanes];
+    store(values, value(k, count));
+    for (uint32_t i = 0; i < count; i++)
+      panel[(k + i) * static_cast<size_t>(slot.width) + slot.index] = values[i];
+  }
+}
+
+// load for whole vectors, load_some for the tail of a row.
+inline Lanes load_tail(const float* from, uint32_t count) {
+  return count == kLanes ? load(from) : load_some(from, count);
+}
+
+// 1 / sqrt(mean of squares + epsilon). Squares are summed in two vectors (k mod 32), each in order of k.
+inline float inverse_rms(const float* x, uint32_t cols, float epsilon) {
+  Lanes even = zero();
+  Lanes odd = zero();
+  for (uint32_t k = 0; k < cols; k += 2 * kLanes) {
+    const uint32_t left = cols - k;
+    const Lanes a = load_tail(x + k, left < kLanes ? left : kLanes);
+    even = fused(a, a, even);
+    if (left > kLanes) {
+      const Lanes b = load_tail(x + k + kLanes, left < 2 * kLanes ? left - kLanes : kLanes);
+      odd = fused(b, b, odd);
+    }
+  }
+  const float mean = sum(add(even, odd)) / static_cast<float>(cols);
+  return 1.0F / __builtin_sqrtf(mean + epsilon);
+}
+
+template <uint32_t kWidestInt, uint32_t kWidestFloat>
+struct ActivationKernels {
+  static uint32_t widest(Packing packing) { return is_quantised(packing) ? kWidestInt : kWidestFloat; }
+
+  static size_t bytes(Packing packing, uint32_t tokens, uint32_t cols) {
+    return tokens * token_bytes(packing, cols);
+  }
+
+  static void plain(const float* x, size_t stride, uint32_t token_begin, uint32_t token_end,
+                    const Activations& out) {
+    for (uint32_t token = token_begin; token < token_end; token++) {
+      const float* row = x + token * stride;
+      fill_token(out, widest(out.packing), token,
+                 [&](uint32_t k, uint32_t count) { return load_tail(row + k, count); });
+    }
+  }
+
+  static void norm(const float* x, size_t stride, const float* weight, float epsilon, uint32_t token_begin,
+                   uint32_t token_end, const Activations& out) {
+    for (uint32_t token = token_begin; token < token_end; token++) {
+      const float* row = x + token * stride;
+      const Lanes inverse = broadcast(inverse_rms(row, out.cols, epsilon));
+      fill_token(out, widest(out.packing), token, [&](uint32_t k, uint32_t count) {
+        return multiply(multiply(load_tail(row + k, count), inverse), load_tail(weight + k, count));
+      });
+    }
+  }
+
+  static void silu(const float* gate, const float* up, size_t stride, uint32_t token_begin,
+                   uint32_t token_end, const Activations& out) {
+    for (uint32_t token = token_begin; token < token_end; token++) {
+      const float* gates = gate + token * stride;
+      const float* ups = up + token * stride;
+      fill_token(out, widest(out.packing), token, [&](uint32_t k, uint32_t count) {
+        const Lanes g = load_tail(gates + k, count);
+        const Lanes denominator = add(broadcast(1.0F), exp_lanes(subtract(zero(), g)));
+        return multiply(divide(g, denominator), load_tail(ups + k, count));
+      });
+    }
+  }
+};
+
+}  // namespace
+}  // namespace streamserve

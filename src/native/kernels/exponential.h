@@ -1,0 +1,45 @@
+// exp and 2^x by one polynomial, the same operations in every family. Include after a lanes_*.h.
+//
+// 2^x = 2^n * 2^r, n = round(x), |r| <= 1/2; 2^r by a polynomial of degree 6 interpolated at Chebyshev
+// nodes (relative error 9e-9 before rounding). exp_lanes carries the rounding error of x * log2(e) along, so
+// both stay within 2e-7 relative error; the tests sweep them.
+#pragma once
+
+namespace streamserve {
+namespace {
+
+// 1.5 * 2^23: adding it rounds to an integer, left in the low bits of the sum.
+inline constexpr float kRoundingShift = 12582912.0F;
+
+// 2^r on |r| <= 1/2, constant term first; the constant is 1, so that 2^0 is exactly 1.
+inline constexpr float kExp2Coefficients[7] = {
+    1.0F, 0x1.62e43p-1F, 0x1.ebfbep-3F, 0x1.c6af6cp-5F, 0x1.3b2a1cp-7F, 0x1.5f0896p-10F, 0x1.444004p-13F};
+
+inline Lanes exp2_parts(const Lanes& shifted, const Lanes& r) {
+  Lanes p = broadcast(kExp2Coefficients[6]);
+  for (int i = 5; i >= 0; i--) p = fused(p, r, broadcast(kExp2Coefficients[i]));
+  return add_exponent(p, shifted);
+}
+
+// 2^x for x <= 127; below -126 it is 2^-126, and NaN stays NaN.
+inline Lanes exp2_lanes(const Lanes& x) {
+  const Lanes clamped = maximum(broadcast(-126.0F), x);
+  const Lanes shifted = add(clamped, broadcast(kRoundingShift));
+  const Lanes r = subtract(clamped, subtract(shifted, broadcast(kRoundingShift)));
+  return exp2_parts(shifted, r);
+}
+
+// e^x, clamped to 2^-126..2^127; NaN stays NaN.
+inline Lanes exp_lanes(const Lanes& x) {
+  const Lanes clamped = minimum(broadcast(88.0F), maximum(broadcast(-87.3F), x));
+  const Lanes log2e = broadcast(1.44269502F);
+  const Lanes product = multiply(clamped, log2e);
+  const Lanes error = fused(clamped, log2e, subtract(zero(), product));
+  const Lanes shifted = add(product, broadcast(kRoundingShift));
+  const Lanes r = subtract(product, subtract(shifted, broadcast(kRoundingShift)));
+  // log2(e) = 1.44269502 + 1.925963e-8
+  return exp2_parts(shifted, add(r, fused(clamped, broadcast(1.925963033e-8F), error)));
+}
+
+}  // namespace
+}  // namespace streamserve

@@ -1,0 +1,50 @@
+// What happens to one head between projection and attention: RoPE, and storing K and V. Include after a
+// lanes_*.h.
+#pragma once
+
+#include "kernels.h"
+
+namespace streamserve {
+namespace {
+
+inline void rope_interleaved(float* head, uint32_t head_dim, const float* cosines, const float* sines) {
+  for (uint32_t i = 0; i < head_dim; i += kLanes) {
+    const Lanes x = load(head + i);
+    const Lanes crossed = multiply(swap_pairs(x), negate_even(load_twice(sines + i / 2)));
+    store(head + i, fused(x, load_twice(cosines + i / 2), crossed));
+  }
+}
+
+inline void rope_halves(float* head, uint32_t head_dim, const float* cosines, const float* sines) {
+  const uint32_t half = head_dim / 2;
+  for (uint32_t i = 0; i < half; i += kLanes) {
+    const uint32_t count = half - i < kLanes ? half - i : kLanes;
+    const Lanes low = load_some(head + i, count);
+    const Lanes high = load_some(head + half + i, count);
+    const Lanes c = load_some(cosines + i, count);
+    const Lanes s = load_some(sines + i, count);
+    store_some(head + i, fused(low, c, multiply(high, subtract(zero(), s))), count);
+    store_some(head + half + i, fused(high, c, multiply(low, s)), count);
+  }
+}
+
+inline void rope(float* x, uint32_t heads, uint32_t head_dim, const float* cosines, const float* sines,
+                 RopeStyle style) {
+  auto* rotate = style == RopeStyle::kInterleaved ? rope_interleaved : rope_halves;
+  for (uint32_t head = 0; head < heads; head++) {
+    rotate(x + static_cast<size_t>(head) * head_dim, head_dim, cosines, sines);
+  }
+}
+
+inline void store_kv(const float* key, const float* value, uint32_t head_dim, uint32_t slot, uint16_t* keys,
+                     uint16_t* values) {
+  for (uint32_t d = 0; d < head_dim; d += kLanes) {
+    uint16_t halves[kLanes];
+    store_f16(halves, load(key + d));
+    for (uint32_t i = 0; i < kLanes; i++) keys[(d + i) * kKvBlockTokens + slot] = halves[i];
+    store_f16(values + static_cast<size_t>(slot) * head_dim + d, load(value + d));
+  }
+}
+
+}  // namespace
+}  // namespace streamserve

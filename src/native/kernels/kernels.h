@@ -1,0 +1,145 @@
+// The table of kernels that one instruction set provides, and the layouts they share.
+//
+// Every function computes each output element by the same sequence of floating-point operations whatever the
+// number of tokens, the tile shape, the thread or the instruction set: integer block dots (exact), then the
+// block scales in order of k with fused multiply-adds; sums over lanes by a fixed tree; exp by one
+// polynomial. So results are bit-identical over batch, chunking, threads and families ("batch invariance"),
+// and every family can be compared with the portable one for equality. See docs/decisions/kernels.md.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace streamserve {
+
+// Tensor formats of GGUF that can be packed. The values are GGUF's type numbers.
+enum class Format : uint32_t {
+  kF32 = 0,
+  kF16 = 1,
+  kQ4_0 = 2,
+  kQ4_1 = 3,
+  kQ8_0 = 8,
+  kBF16 = 30,
+};
+
+// How a packed matrix keeps its weights. Activations that meet a quantised packing are quantised to int8 with
+// one f32 scale per token and group of kGroup; those that meet a float packing stay f32.
+enum class Packing : uint8_t {
+  kInt4Affine,     // Q4_1: w = d*q + m, q in 0..15
+  kInt4Symmetric,  // Q4_0: w = d*(q - 8)
+  kInt8Symmetric,  // Q8_0: w = d*q
+  kBFloat16,       // BF16
+  kFloat16,        // F16
+  kFloat32,        // F32; also the reference mode of every other format, widened exactly
+};
+
+// Quantisation group of weights and of activations, in elements of k.
+inline constexpr uint32_t kGroup = 32;
+// Weight rows (outputs) of a tile; ranges of matmul and pack are in tiles, ceil(rows / kTileRows) a matrix.
+inline constexpr uint32_t kTileRows = 16;
+// Tokens of a KV block, which is also the tile of the online softmax.
+inline constexpr uint32_t kKvBlockTokens = 32;
+
+// A weight matrix of `rows` outputs by `cols` inputs, packed. Does not own `data` (64-byte aligned). Rows are
+// padded to whole tiles; padded rows are zero and are never written to the output.
+struct PackedMatrix {
+  Packing packing;
+  uint32_t rows;
+  uint32_t cols;
+  const uint8_t* data;
+};
+
+// Activations of `tokens` rows by `cols`, as matmul wants them: opaque, and laid out for exactly this number
+// of tokens. `data` must be 64-byte aligned and activation_bytes(packing, tokens, cols) long. Not owned.
+struct Activations {
+  uint32_t tokens;
+  uint32_t cols;
+  Packing packing;  // of the matrix they will meet
+  uint8_t* data;
+};
+
+// Attention of consecutive query positions of one sequence, for the query heads that share one KV head.
+// K and V of a block are f16: keys [head_dim][kKvBlockTokens] (transposed), values
+// [kKvBlockTokens][head_dim].
+struct AttentionTask {
+  const float* queries;  // position p, head h at queries + p*query_stride + h*head_dim; RoPE applied
+  size_t query_stride;   // floats
+  float* out;            // position p, head h at out + p*out_stride + h*head_dim
+  size_t out_stride;     // floats
+  uint32_t positions;
+  uint32_t heads;
+  uint32_t context;  // tokens the first position attends to, itself included; the next one sees one more
+  const uint16_t* const* blocks;  // the sequence's KV blocks, in order of position
+  size_t key_offset;    // where this layer's and KV head's keys begin in every block, in f16 elements
+  size_t value_offset;  // likewise for values
+};
+
+enum class RopeStyle : uint8_t {
+  kInterleaved,  // pairs (2i, 2i+1): GGUF's Llama layout
+  kHalves,       // pairs (i, i + head_dim/2): NEOX, Qwen
+};
+
+struct Kernels {
+  const char* name;     // "portable", "avx2", "avx2-vnni", "avx512-vnni"
+  bool (*supported)();  // by this processor and operating system
+  const char*
+      layout;  // names the packed layout; packed bytes may be shared between equal layouts (disk cache)
+
+  // Bytes of a packed rows x cols matrix; 0 if it cannot be: quantised packings need cols in multiples of
+  // kGroup, and rows and cols must not be 0.
+  size_t (*packed_bytes)(Packing packing, uint32_t rows, uint32_t cols);
+  // Packs tiles [tile_begin, tile_end) of a GGUF tensor (row-major, the format's own blocks, any alignment)
+  // into `out` (start of the whole packed matrix, 64-byte aligned); threads may share the work by tiles.
+  // Needs can_pack(format, packing).
+  void (*pack)(Format format, const uint8_t* source, Packing packing, uint32_t rows, uint32_t cols,
+               uint32_t tile_begin, uint32_t tile_end, uint8_t* out);
+
+  size_t (*activation_bytes)(Packing packing, uint32_t tokens, uint32_t cols);
+  // Quantises (or copies) tokens [token_begin, token_end) of x into the panels. Row t of x begins at
+  // x + t*stride (floats). Any split over threads is right.
+  void (*pack_activations)(const float* x, size_t stride, uint32_t token_begin, uint32_t token_end,
+                           const Activations& out);
+  // RMSNorm with `weight`, fused with pack_activations.
+  void (*norm_pack_activations)(const float* x, size_t stride, const float* weight, float epsilon,
+                                uint32_t token_begin, uint32_t token_end, const Activations& out);
+  // SiLU(gate) * up, fused with pack_activations.
+  void (*silu_pack_activations)(const float* gate, const float* up, size_t stride, uint32_t token_begin,
+                                uint32_t token_end, const Activations& out);
+
+  // out[token][row] (+)= sum over k of w[row][k] * a[token][k], for rows of tiles [tile_begin, tile_end) and
+  // all tokens of `a`; row stride of `out` is `stride` floats. `accumulate` adds to what is there (residual).
+  void (*matmul)(const PackedMatrix& w, const Activations& a, uint32_t tile_begin, uint32_t tile_end,
+                 float* out, size_t stride, bool accumulate);
+
+  // Rotates `heads` adjacent heads of one token in place. cosines, sines: head_dim/2 floats. head_dim: a
+  // multiple of 16.
+  void (*rope)(float* x, uint32_t heads, uint32_t head_dim, const float* cosines, const float* sines,
+               RopeStyle style);
+  // Stores one head's k and v of one token as f16 (round to nearest even) at `slot` (0..kKvBlockTokens-1) of
+  // a block; `keys` and `values` are where this layer's and head's parts of the block begin.
+  void (*store_kv)(const float* key, const float* value, uint32_t head_dim, uint32_t slot, uint16_t* keys,
+                   uint16_t* values);
+  // softmax(q.K * scale) V. Online softmax in tiles of one block, so each query position has the same result
+  // however positions are grouped into tasks. head_dim: a multiple of 16, at most 256. scratch: 64-byte
+  // aligned, attention_scratch_floats(head_dim) floats, one a thread.
+  void (*attention)(const AttentionTask& task, uint32_t head_dim, float scale, float* scratch);
+  size_t (*attention_scratch_floats)(uint32_t head_dim);
+  // Widens a row of `cols` embeddings of the GGUF tensor (start of the row, any alignment).
+  void (*embed_row)(Format format, const uint8_t* row, uint32_t cols, float* out);
+};
+
+// Bytes of one row of `cols` elements in a GGUF format; 0 if cols does not fit the format's blocks.
+size_t format_row_bytes(Format format, uint32_t cols);
+// The packing that keeps a format's values exactly in the fewest bytes.
+Packing natural_packing(Format format);
+// Whether pack() takes this pair: every format in its natural packing and in kFloat32.
+bool can_pack(Format format, Packing packing);
+
+// The families compiled in, best first.
+std::span<const Kernels* const> kernel_families();
+// The first family that the processor supports, or the one called `name` (nullptr when it is unknown or
+// unsupported). An empty or null name means the first.
+const Kernels* choose_kernels(const char* name);
+
+}  // namespace streamserve

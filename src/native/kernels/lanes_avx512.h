@@ -1,0 +1,94 @@
+// Sixteen f32 lanes in one AVX-512 register. See lanes_portable.h for what each operation means.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+#include <cstring>
+
+namespace streamserve {
+namespace {
+
+inline constexpr uint32_t kLanes = 16;
+
+using Lanes = __m512;
+
+inline __mmask16 first_lanes(uint32_t count) { return static_cast<__mmask16>((1U << count) - 1U); }
+
+inline Lanes broadcast(float value) { return _mm512_set1_ps(value); }
+inline Lanes zero() { return _mm512_setzero_ps(); }
+inline Lanes load(const float* from) { return _mm512_loadu_ps(from); }
+inline Lanes load_some(const float* from, uint32_t count) {
+  return _mm512_maskz_loadu_ps(first_lanes(count), from);
+}
+inline void store(float* to, Lanes x) { _mm512_storeu_ps(to, x); }
+inline void store_some(float* to, Lanes x, uint32_t count) {
+  _mm512_mask_storeu_ps(to, first_lanes(count), x);
+}
+inline Lanes load_f16(const uint16_t* from) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+}
+inline void store_f16(uint16_t* to, Lanes x) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to),
+                      _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+inline Lanes load_bf16(const uint16_t* from) {
+  const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+}
+
+inline Lanes add(Lanes a, Lanes b) { return _mm512_add_ps(a, b); }
+inline Lanes subtract(Lanes a, Lanes b) { return _mm512_sub_ps(a, b); }
+inline Lanes multiply(Lanes a, Lanes b) { return _mm512_mul_ps(a, b); }
+inline Lanes divide(Lanes a, Lanes b) { return _mm512_div_ps(a, b); }
+inline Lanes fused(Lanes a, Lanes b, Lanes c) { return _mm512_fmadd_ps(a, b, c); }
+inline Lanes maximum(Lanes a, Lanes b) { return _mm512_max_ps(a, b); }
+inline Lanes minimum(Lanes a, Lanes b) { return _mm512_min_ps(a, b); }
+inline Lanes keep_first(Lanes x, uint32_t count, Lanes other) {
+  return _mm512_mask_mov_ps(other, first_lanes(count), x);
+}
+inline Lanes add_exponent(Lanes x, Lanes shifted) {
+  const __m512i exponent = _mm512_slli_epi32(_mm512_castps_si512(shifted), 23);
+  return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(x), exponent));
+}
+
+inline Lanes swap_pairs(Lanes x) { return _mm512_permute_ps(x, 0xB1); }
+inline Lanes negate_even(Lanes x) {
+  const __m512i signs = _mm512_set1_epi64(0x80000000LL);
+  return _mm512_castsi512_ps(_mm512_xor_si512(_mm512_castps_si512(x), signs));
+}
+inline Lanes load_twice(const float* from) {
+  const __m512i pairs = _mm512_set_epi32(7, 7, 6, 6, 5, 5, 4, 4, 3, 3, 2, 2, 1, 1, 0, 0);
+  return _mm512_permutexvar_ps(pairs, _mm512_castps256_ps512(_mm256_loadu_ps(from)));
+}
+
+inline float sum(Lanes x) {
+  const __m256 high = _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(x), 1));
+  const __m256 by8 = _mm256_add_ps(_mm512_castps512_ps256(x), high);
+  const __m128 by4 = _mm_add_ps(_mm256_castps256_ps128(by8), _mm256_extractf128_ps(by8, 1));
+  const __m128 by2 = _mm_add_ps(by4, _mm_movehl_ps(by4, by4));
+  return _mm_cvtss_f32(_mm_add_ss(by2, _mm_movehdup_ps(by2)));
+}
+inline float largest(Lanes x) {
+  const __m256 high = _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(x), 1));
+  const __m256 by8 = _mm256_max_ps(_mm512_castps512_ps256(x), high);
+  const __m128 by4 = _mm_max_ps(_mm256_castps256_ps128(by8), _mm256_extractf128_ps(by8, 1));
+  const __m128 by2 = _mm_max_ps(by4, _mm_movehl_ps(by4, by4));
+  return _mm_cvtss_f32(_mm_max_ss(by2, _mm_movehdup_ps(by2)));
+}
+
+inline uint32_t largest_magnitude_bits(Lanes a, Lanes b) {
+  const __m512i magnitude = _mm512_set1_epi32(0x7FFFFFFF);
+  const __m512i x = _mm512_and_si512(_mm512_castps_si512(a), magnitude);
+  const __m512i y = _mm512_and_si512(_mm512_castps_si512(b), magnitude);
+  return _mm512_reduce_max_epu32(_mm512_max_epu32(x, y));
+}
+
+inline int32_t round_to_int8(Lanes x, int8_t* out) {
+  const __m512i rounded = _mm512_cvtps_epi32(x);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm512_cvtepi32_epi8(rounded));
+  return _mm512_reduce_add_epi32(rounded);
+}
+
+}  // namespace
+}  // namespace streamserve

@@ -1,0 +1,143 @@
+// Sixteen f32 lanes in plain C++: the reference that the vector families must equal bit for bit.
+//
+// A lanes_*.h file defines, in an anonymous namespace so that no object file shares code with another, the
+// type `Lanes` and the operations below on it. Every operation is one correctly rounded IEEE operation a
+// lane.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "half.h"
+
+namespace streamserve {
+namespace {
+
+inline constexpr uint32_t kLanes = 16;
+
+struct Lanes {
+  float at[kLanes];
+};
+
+template <typename Function>
+inline Lanes each_lane(Function function) {
+  Lanes result;
+  for (uint32_t i = 0; i < kLanes; i++) result.at[i] = function(i);
+  return result;
+}
+
+inline Lanes broadcast(float value) {
+  return each_lane([&](uint32_t) { return value; });
+}
+inline Lanes zero() { return broadcast(0.0F); }
+inline Lanes load(const float* from) {
+  return each_lane([&](uint32_t i) { return from[i]; });
+}
+// The first `count` (0..16) of `from`, zeros after them.
+inline Lanes load_some(const float* from, uint32_t count) {
+  return each_lane([&](uint32_t i) { return i < count ? from[i] : 0.0F; });
+}
+inline void store(float* to, const Lanes& x) { std::memcpy(to, x.at, sizeof(x.at)); }
+inline void store_some(float* to, const Lanes& x, uint32_t count) {
+  std::memcpy(to, x.at, count * sizeof(float));
+}
+inline Lanes load_f16(const uint16_t* from) {
+  return each_lane([&](uint32_t i) { return f16_to_f32(from[i]); });
+}
+inline void store_f16(uint16_t* to, const Lanes& x) {
+  for (uint32_t i = 0; i < kLanes; i++) to[i] = f32_to_f16(x.at[i]);
+}
+inline Lanes load_bf16(const uint16_t* from) {
+  return each_lane([&](uint32_t i) { return bf16_to_f32(from[i]); });
+}
+
+inline Lanes add(const Lanes& a, const Lanes& b) {
+  return each_lane([&](uint32_t i) { return a.at[i] + b.at[i]; });
+}
+inline Lanes subtract(const Lanes& a, const Lanes& b) {
+  return each_lane([&](uint32_t i) { return a.at[i] - b.at[i]; });
+}
+inline Lanes multiply(const Lanes& a, const Lanes& b) {
+  return each_lane([&](uint32_t i) { return a.at[i] * b.at[i]; });
+}
+inline Lanes divide(const Lanes& a, const Lanes& b) {
+  return each_lane([&](uint32_t i) { return a.at[i] / b.at[i]; });
+}
+// a * b + c, rounded once.
+inline Lanes fused(const Lanes& a, const Lanes& b, const Lanes& c) {
+  return each_lane([&](uint32_t i) { return __builtin_fmaf(a.at[i], b.at[i], c.at[i]); });
+}
+// a > b ? a : b; so b where either is NaN.
+inline Lanes maximum(const Lanes& a, const Lanes& b) {
+  return each_lane([&](uint32_t i) { return a.at[i] > b.at[i] ? a.at[i] : b.at[i]; });
+}
+inline Lanes minimum(const Lanes& a, const Lanes& b) {
+  return each_lane([&](uint32_t i) { return a.at[i] < b.at[i] ? a.at[i] : b.at[i]; });
+}
+// x in the first `count` lanes, `other` in the rest.
+inline Lanes keep_first(const Lanes& x, uint32_t count, const Lanes& other) {
+  return each_lane([&](uint32_t i) { return i < count ? x.at[i] : other.at[i]; });
+}
+// x * 2^n, where the low bits of `shifted` (as integers) hold n and the product is normal.
+inline Lanes add_exponent(const Lanes& x, const Lanes& shifted) {
+  return each_lane([&](uint32_t i) {
+    return __builtin_bit_cast(
+        float, __builtin_bit_cast(uint32_t, x.at[i]) + (__builtin_bit_cast(uint32_t, shifted.at[i]) << 23));
+  });
+}
+
+// Pairs (2i, 2i+1): exchanged; with the even lane negated; eight values, each twice.
+inline Lanes swap_pairs(const Lanes& x) {
+  return each_lane([&](uint32_t i) { return x.at[i ^ 1U]; });
+}
+inline Lanes negate_even(const Lanes& x) {
+  return each_lane([&](uint32_t i) { return i % 2 ? x.at[i] : -x.at[i]; });
+}
+inline Lanes load_twice(const float* from) {
+  return each_lane([&](uint32_t i) { return from[i / 2]; });
+}
+
+// Folds halves: lanes (i, i+8), then (i, i+4), (i, i+2), (0, 1).
+inline float sum(const Lanes& x) {
+  Lanes folded = x;
+  for (uint32_t half = kLanes / 2; half > 0; half /= 2) {
+    for (uint32_t i = 0; i < half; i++) folded.at[i] += folded.at[i + half];
+  }
+  return folded.at[0];
+}
+inline float largest(const Lanes& x) {
+  Lanes folded = x;
+  for (uint32_t half = kLanes / 2; half > 0; half /= 2) {
+    for (uint32_t i = 0; i < half; i++) {
+      folded.at[i] = folded.at[i] > folded.at[i + half] ? folded.at[i] : folded.at[i + half];
+    }
+  }
+  return folded.at[0];
+}
+
+// The largest magnitude of 32 values as the bits of an f32; NaN counts as the largest.
+inline uint32_t largest_magnitude_bits(const Lanes& a, const Lanes& b) {
+  uint32_t most = 0;
+  for (uint32_t i = 0; i < kLanes; i++) {
+    const uint32_t x = __builtin_bit_cast(uint32_t, a.at[i]) & 0x7FFFFFFFU;
+    const uint32_t y = __builtin_bit_cast(uint32_t, b.at[i]) & 0x7FFFFFFFU;
+    most = x > most ? x : most;
+    most = y > most ? y : most;
+  }
+  return most;
+}
+
+// Rounds (to nearest even) to int8, values being in -127..127; returns the sum.
+inline int32_t round_to_int8(const Lanes& x, int8_t* out) {
+  int32_t total = 0;
+  for (uint32_t i = 0; i < kLanes; i++) {
+    // Adding 1.5 * 2^23 rounds to an integer.
+    const auto rounded = static_cast<int32_t>((x.at[i] + 12582912.0F) - 12582912.0F);
+    out[i] = static_cast<int8_t>(rounded);
+    total += rounded;
+  }
+  return total;
+}
+
+}  // namespace
+}  // namespace streamserve

@@ -1,0 +1,97 @@
+// Drives a family's micro-kernels over tiles and panels.
+//
+// A micro-kernel computes MT tokens (a panel) by NT tiles over all of k, keeping its sums in registers; each
+// sum is the same chain of operations in every shape. Tiles are the outer loop, so weights are streamed from
+// memory once however many panels there are; panels are taken in runs that stay in the second-level cache.
+#pragma once
+
+#include "layout.h"
+
+namespace streamserve {
+namespace {
+
+// Bytes of activations in one run of panels, and of weights in one block of tiles: together three quarters of
+// the smallest second-level cache we tune for (512 KiB).
+inline constexpr size_t kPanelRunBytes = 256 * 1024;
+inline constexpr size_t kTileBlockBytes = 128 * 1024;
+
+// One micro-kernel call: `tiles` consecutive tiles, of which the last may have fewer than kTileRows rows.
+struct TileJob {
+  const uint8_t* panel;
+  const uint8_t* tile;
+  size_t tile_bytes;
+  uint32_t cols;
+  float* out;  // token 0, first row of the first tile
+  size_t stride;
+  uint32_t rows;  // rows left in the matrix from the first tile on
+  bool accumulate;
+};
+
+using TileFunction = void (*)(const TileJob&);
+
+// What to call for panels of one width: `wide` takes `tiles` tiles at once, `narrow` takes one.
+struct PanelKernel {
+  TileFunction wide;
+  TileFunction narrow;
+  uint32_t tiles;
+};
+
+// Writes the sums of one tile and token: 16 rows, or the `rows` that exist.
+inline void write_sums(float* out, const Lanes& sums, uint32_t rows, bool accumulate) {
+  if (rows >= kTileRows) {
+    store(out, accumulate ? add(load(out), sums) : sums);
+  } else {
+    store_some(out, accumulate ? add(load_some(out, rows), sums) : sums, rows);
+  }
+}
+
+inline void run_panel(const PanelKernel& kernel, TileJob job, uint32_t tiles) {
+  if (tiles == kernel.tiles) {
+    kernel.wide(job);
+    return;
+  }
+  for (uint32_t t = 0; t < tiles; t++) {
+    kernel.narrow(job);
+    job.tile += job.tile_bytes;
+    job.out += kTileRows;
+    job.rows -= kTileRows;
+  }
+}
+
+// How many things of `bytes` fit `cache`, in steps and at least one step.
+inline uint32_t fitting(size_t cache, size_t bytes, uint32_t step) {
+  const size_t steps = cache / (bytes * step);
+  return steps == 0 ? step : static_cast<uint32_t>(steps) * step;
+}
+
+// `kernels[w - 1]` is for panels of w tokens, 1 to `widest`.
+inline void run_matmul(const PanelKernel* kernels, uint32_t widest, const PackedMatrix& w,
+                       const Activations& a, uint32_t tile_begin, uint32_t tile_end, float* out,
+                       size_t stride, bool accumulate) {
+  const PanelSplit split = split_panels(a.tokens, widest);
+  const size_t bytes_a_token = token_bytes(w.packing, w.cols);
+  const size_t bytes_a_tile = tile_bytes(w.packing, w.cols);
+  const size_t panel_bytes = bytes_a_token * (split.width + (split.wide ? 1 : 0));
+  const uint32_t run = fitting(kPanelRunBytes, panel_bytes, 1);
+  const uint32_t step = kernels[split.width - 1].tiles;
+  const uint32_t block = fitting(kTileBlockBytes, bytes_a_tile, step);
+  for (uint32_t panel_begin = 0; panel_begin < split.panels; panel_begin += run) {
+    const uint32_t panel_end = split.panels - panel_begin < run ? split.panels : panel_begin + run;
+    for (uint32_t block_begin = tile_begin; block_begin < tile_end; block_begin += block) {
+      const uint32_t block_end = tile_end - block_begin < block ? tile_end : block_begin + block;
+      for (uint32_t panel = panel_begin; panel < panel_end; panel++) {
+        const uint32_t token = split.begin(panel);
+        for (uint32_t tile = block_begin; tile < block_end; tile += step) {
+          run_panel(kernels[split.tokens(panel) - 1],
+                    {a.data + token * bytes_a_token, w.data + tile * bytes_a_tile, bytes_a_tile, w.cols,
+                     out + token * stride + static_cast<size_t>(tile) * kTileRows, stride,
+                     w.rows - tile * kTileRows, accumulate},
+                    block_end - tile < step ? block_end - tile : step);
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace streamserve

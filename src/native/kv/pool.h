@@ -1,0 +1,122 @@
+// The paged KV cache of one engine, shared by its lanes.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <vector>
+
+#include "kv/memory.h"
+#include "kv/prefix_cache.h"
+#include "kv/sequence.h"
+
+namespace streamserve {
+
+struct KvLayout {
+  uint32_t layers = 0;
+  uint32_t kv_heads = 0;
+  uint32_t head_dim = 0;
+  uint32_t block_tokens = 0;
+
+  // In f16 elements: a block holds, for each layer and KV head, keys and then values of block_tokens tokens.
+  size_t head_elements() const { return size_t{head_dim} * block_tokens; }
+  size_t key_offset(uint32_t layer, uint32_t head) const {
+    return (size_t{layer} * kv_heads + head) * 2 * head_elements();
+  }
+  size_t value_offset(uint32_t layer, uint32_t head) const {
+    return key_offset(layer, head) + head_elements();
+  }
+  size_t block_elements() const { return size_t{layers} * kv_heads * 2 * head_elements(); }
+};
+
+struct KvCounts {
+  uint32_t total = 0;
+  uint32_t free = 0;
+  uint32_t cached = 0;
+  uint32_t used = 0;
+  uint32_t sequences = 0;
+};
+
+// One row's wish for room: `tokens` more behind what the sequence holds.
+struct Growth {
+  Sequence* sequence;
+  uint32_t tokens;
+};
+
+// Thread-safe. A live sequence belongs to one lane; its content is touched by that lane alone, while the
+// pool's lock guards blocks, ownership and the prefix cache.
+class KvPool {
+ public:
+  // Reserves address space for `blocks` blocks; pages are taken as they are first written. Throws
+  // `out_of_memory`.
+  KvPool(const KvLayout& layout, uint32_t blocks);
+
+  const KvLayout& layout() const { return layout_; }
+  // Address space of the blocks.
+  size_t bytes() const { return size_t{total_} * layout_.block_elements() * sizeof(uint16_t); }
+  KvCounts counts() const;
+
+  // A new sequence of `lane`. Leading full blocks of `prompt` that are in the prefix cache are shared, at
+  // most up to the token before the last. Throws `kv_exhausted` beyond kMostSequences.
+  SequenceHandle create(uint32_t lane, std::span<const uint32_t> prompt, Sampler sampler,
+                        uint32_t& cached_tokens);
+  // The live sequence of `lane`; throws `stale_handle`.
+  Sequence& get(uint32_t lane, SequenceHandle handle);
+  // Gives a sequence's blocks back, after the running step if it is in one. Stale handles are ignored.
+  void release(uint32_t lane, SequenceHandle handle);
+  // Marks `to` as the lane that may adopt; throws `stale_handle`, `native_argument_invalid` while in a step.
+  void hand_over(uint32_t lane, SequenceHandle handle, uint32_t to);
+  void adopt(uint32_t lane, SequenceHandle handle);
+  // Releases all that `lane` owns or was handed. No step of the lane may be running.
+  void reclaim(uint32_t lane);
+
+  // Gives every sequence blocks for its new tokens, and marks them as in a step; all or nothing. Throws
+  // `kv_exhausted`.
+  void grow(std::span<const Growth> rows);
+  // Ends a step of a sequence: `tokens` holds what is in the KV now; blocks beyond are freed, and full ones
+  // enter the prefix cache. True when the sequence lives on.
+  bool settle(Sequence& sequence);
+
+  // Where a block's f16 elements begin.
+  uint16_t* block(uint32_t index) const { return memory_.data() + size_t{index} * layout_.block_elements(); }
+
+  static constexpr uint32_t kMostSequences = 1 << 16;
+
+ private:
+  struct Block {
+    uint32_t references = 0;
+    // Neighbours in the list of cached blocks, oldest first; kNone at its ends.
+    uint32_t previous = kNone;
+    uint32_t next = kNone;
+  };
+  static constexpr uint32_t kNone = ~uint32_t{0};
+
+  Sequence* find(SequenceHandle handle);
+  Sequence& owned(uint32_t lane, SequenceHandle handle);
+  void append_block(Sequence& sequence, uint32_t block);
+  void trim(Sequence& sequence, size_t blocks);
+  void retire(Sequence& sequence);
+  uint32_t take_block();
+  void drop_block(uint32_t index);
+  void unlink(uint32_t index);
+  void link_last(uint32_t index);
+
+  const KvLayout layout_;
+  const uint32_t total_;
+  KvMemory memory_;
+  mutable std::mutex lock_;
+  std::vector<Block> blocks_;
+  std::vector<uint32_t> free_;
+  uint32_t oldest_cached_ = kNone;
+  uint32_t newest_cached_ = kNone;
+  uint32_t cached_ = 0;
+  PrefixCache prefixes_;
+  // Where chains begin: random, so that nobody can prepare prompts whose hashes collide.
+  const ChainHash root_;
+  // Pointers stay valid while the table grows.
+  std::vector<std::unique_ptr<Sequence>> sequences_;
+  std::vector<uint32_t> free_sequences_;
+};
+
+}  // namespace streamserve

@@ -1,0 +1,47 @@
+#include "model/model.h"
+
+#include <cmath>
+
+#include "error.h"
+
+namespace streamserve {
+namespace {
+
+const Kernels& pick_kernels(const std::string& name) {
+  const Kernels* kernels = choose_kernels(name == "auto" ? "" : name.c_str());
+  if (kernels) return *kernels;
+  std::string known;
+  for (const Kernels* family : kernel_families()) {
+    known += std::string(known.empty() ? "" : ", ") + family->name +
+             (family->supported() ? "" : " (not on this processor)");
+  }
+  throw EngineError(ErrorCode::kArgumentInvalid,
+                    "The instruction set \"" + name + "\" cannot be used; there are: " + known + ".");
+}
+
+}  // namespace
+
+Model::Model(const ModelOptions& options) : Model(File(options.path), options) {}
+
+Model::Model(const File& file, const ModelOptions& options) : Model(file, Gguf(file), options) {}
+
+Model::Model(const File& file, const Gguf& gguf, const ModelOptions& options)
+    : config_(read_config(gguf)),
+      kernels_(pick_kernels(options.instruction_set)),
+      weights_(file, gguf, config_, kernels_, options.exact, options.threads) {
+  for (uint32_t i = 0; i < config_.head_dim / 2; ++i) {
+    const double factor = weights_.rope_factors() ? weights_.rope_factors()[i] : 1.0;
+    frequencies_.push_back(std::pow(config_.rope_base, -2.0 * i / config_.head_dim) /
+                           (factor * config_.rope_scale));
+  }
+}
+
+void Model::rotation(uint32_t position, float* cosines, float* sines) const {
+  for (size_t i = 0; i < frequencies_.size(); ++i) {
+    const double angle = position * frequencies_[i];
+    cosines[i] = static_cast<float>(std::cos(angle));
+    sines[i] = static_cast<float>(std::sin(angle));
+  }
+}
+
+}  // namespace streamserve

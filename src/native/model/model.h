@@ -1,0 +1,45 @@
+// A model ready to compute: its configuration, kernels and packed weights.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "kernels/kernels.h"
+#include "model/config.h"
+#include "model/weights.h"
+
+namespace streamserve {
+
+struct ModelOptions {
+  std::string path;
+  // Kernel family by name; "auto" or empty: the best.
+  std::string instruction_set;
+  // Widen all matrices to f32: slow, and the reference for everything else.
+  bool exact = false;
+  // Threads that pack at load.
+  uint32_t threads = 1;
+};
+
+class Model {
+ public:
+  // Throws the model_* errors, `native_argument_invalid` for an instruction set that is unknown or that this
+  // processor lacks, `out_of_memory`.
+  explicit Model(const ModelOptions& options);
+
+  const ModelConfig& config() const { return config_; }
+  const Kernels& kernels() const { return kernels_; }
+  const Weights& weights() const { return weights_; }
+  // Cosines and sines of the rotation at a position: head_dim/2 of each.
+  void rotation(uint32_t position, float* cosines, float* sines) const;
+
+ private:
+  Model(const File& file, const ModelOptions& options);
+  Model(const File& file, const Gguf& gguf, const ModelOptions& options);
+
+  const ModelConfig config_;
+  const Kernels& kernels_;
+  const Weights weights_;
+  std::vector<double> frequencies_;
+};
+
+}  // namespace streamserve

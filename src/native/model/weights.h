@@ -1,0 +1,61 @@
+// The weights of a model, repacked for the kernels of this processor. Read-only once loaded, shared by all
+// lanes.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "compute/aligned.h"
+#include "kernels/kernels.h"
+#include "kv/memory.h"
+#include "model/config.h"
+
+namespace streamserve {
+
+struct LayerWeights {
+  const float* attention_norm = nullptr;
+  const float* feed_forward_norm = nullptr;
+  PackedMatrix query{};
+  PackedMatrix key{};
+  PackedMatrix value{};
+  PackedMatrix attention_out{};
+  PackedMatrix gate{};
+  PackedMatrix up{};
+  PackedMatrix down{};
+};
+
+class Weights {
+ public:
+  // Reads every tensor once and packs it with `kernels`, on up to `threads` threads. `exact` widens all
+  // matrices to f32: the reference mode. Throws the model_* errors or `out_of_memory`.
+  Weights(const File& file, const Gguf& gguf, const ModelConfig& config, const Kernels& kernels, bool exact,
+          uint32_t threads);
+
+  const std::vector<LayerWeights>& layers() const { return layers_; }
+  const float* output_norm() const { return output_norm_; }
+  const PackedMatrix& head() const { return head_; }
+  // Widens the embedding of a token.
+  void embed(const Kernels& kernels, uint32_t token, float* out) const;
+  // Divisors of the rotation frequencies, head_dim/2 of them; nullptr for none.
+  const float* rope_factors() const { return rope_factors_; }
+  // Resident bytes.
+  size_t bytes() const { return packed_.size() + embedding_.size(); }
+
+ private:
+  struct Plan;
+
+  LargeMemory packed_;
+  LargeMemory embedding_;
+  Format embedding_format_ = Format::kF32;
+  size_t embedding_row_bytes_ = 0;
+  uint32_t embedding_cols_ = 0;
+  std::vector<AlignedArray<float>> vectors_;
+  std::vector<LayerWeights> layers_;
+  const float* output_norm_ = nullptr;
+  const float* rope_factors_ = nullptr;
+  PackedMatrix head_{};
+};
+
+}  // namespace streamserve

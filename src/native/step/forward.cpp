@@ -1,0 +1,402 @@
+#include "step/forward.h"
+
+#include <algorithm>
+#include <cmath>
+#include <new>
+#include <optional>
+#include <utility>
+
+#include "sampling/logits.h"
+#include "step/residual.h"
+
+namespace streamserve {
+namespace {
+
+// Up to so many tokens, sharing a packing costs more than the packing.
+constexpr uint32_t kInlineTokens = 2;
+// Tokens of a chunk where every token is work of its own.
+constexpr uint32_t kTokensAChunk = 16;
+// Query positions of an attention chunk: they share each load of K and V.
+constexpr uint32_t kPositionsAChunk = 16;
+// Chunks of a matrix product for each core: enough to even out a core that is slow or comes late.
+constexpr uint32_t kChunksACore = 6;
+// Chunks begin at multiples of so many tiles: the kernels take that many at once.
+constexpr uint32_t kTilesAUnit = 4;
+
+uint32_t divide_up(uint32_t a, uint32_t b) { return (a + b - 1) / b; }
+
+bool is_quantised(Packing packing) {
+  return packing == Packing::kInt4Affine || packing == Packing::kInt4Symmetric ||
+         packing == Packing::kInt8Symmetric;
+}
+
+uint32_t tiles_of(const PackedMatrix& matrix) { return divide_up(matrix.rows, kTileRows); }
+uint32_t units_of(const PackedMatrix& matrix) { return divide_up(tiles_of(matrix), kTilesAUnit); }
+
+}  // namespace
+
+Forward::Forward(const Model& model, KvPool& pool, uint32_t tokens)
+    : model_(model),
+      config_(model.config()),
+      kernels_(model.kernels()),
+      pool_(pool),
+      buffers_(model, tokens) {
+  program_.reserve(most_regions());
+  chunks_.reserve(most_regions());
+  row_of_token_.reserve(tokens);
+}
+
+void Forward::prepare(Batch& batch, uint32_t cores, uint32_t threads) {
+  batch_ = &batch;
+  inline_tokens_ = batch.tokens <= kInlineTokens;
+  buffers_.reserve_logits(model_, batch.logits);
+  if (buffers_.samplers.size() <= threads) buffers_.samplers.resize(threads + 1);
+  program_.clear();
+  chunks_.clear();
+  row_of_token_.clear();
+  sampled_rows_.clear();
+  for (uint32_t r = 0; r < batch.rows.size(); ++r) {
+    row_of_token_.insert(row_of_token_.end(), batch.rows[r].tokens, r);
+    if (batch.rows[r].logits > 0) sampled_rows_.push_back(r);
+  }
+  plan_attention(cores);
+
+  const auto add_pack = [&](Operation operation, uint32_t layer) {
+    if (!inline_tokens_) add(operation, layer, token_chunks());
+  };
+  const auto add_matmul = [&](Operation operation, uint32_t layer) {
+    add(operation, layer, matmul_chunks(matrices(operation, layer), cores));
+  };
+  add(Operation::kEmbed, 0, token_chunks());
+  for (uint32_t l = 0; l < config_.layers; ++l) {
+    add_pack(Operation::kPackAttentionInput, l);
+    add_matmul(Operation::kProject, l);
+    add_pack(Operation::kRotate, l);
+    add(Operation::kAttend, l, static_cast<uint32_t>(attention_.size()));
+    add_pack(Operation::kPackAttended, l);
+    add_matmul(Operation::kAttentionOut, l);
+    add_pack(Operation::kPackFeedInput, l);
+    add_matmul(Operation::kGateUp, l);
+    add_pack(Operation::kPackGated, l);
+    add_matmul(Operation::kDown, l);
+  }
+  if (batch.logits > 0) {
+    add(Operation::kHead, 0, std::min(units_of(model_.weights().head()), 4 * kChunksACore * cores));
+    add(Operation::kSample, 0, static_cast<uint32_t>(sampled_rows_.size()));
+  }
+}
+
+void Forward::add(Operation operation, uint32_t layer, uint32_t chunks) {
+  program_.push_back({operation, layer});
+  chunks_.push_back(chunks);
+}
+
+uint32_t Forward::token_chunks() const { return divide_up(batch_->tokens, kTokensAChunk); }
+
+uint32_t Forward::matmul_chunks(const Matrices& matrices, uint32_t cores) const {
+  uint32_t units = 0;
+  for (uint32_t m = 0; m < matrices.count; ++m) units += units_of(*matrices.members[m].weights);
+  return std::min(units, kChunksACore * cores);
+}
+
+void Forward::plan_attention(uint32_t cores) {
+  attention_.clear();
+  const uint32_t group = config_.heads / config_.kv_heads;
+  uint32_t runs = 0;
+  for (const BatchRow& row : batch_->rows) runs += divide_up(row.tokens, kPositionsAChunk);
+  // Heads that share K and V are computed together where that leaves chunks enough for all cores.
+  const uint32_t heads = runs * config_.kv_heads >= 2 * cores ? group : 1;
+  for (uint32_t r = 0; r < batch_->rows.size(); ++r) {
+    const uint32_t tokens = batch_->rows[r].tokens;
+    for (uint32_t first = 0; first < tokens; first += kPositionsAChunk) {
+      const uint32_t positions = std::min(kPositionsAChunk, tokens - first);
+      for (uint32_t kv = 0; kv < config_.kv_heads; ++kv) {
+        for (uint32_t h = 0; h < group; h += heads) attention_.push_back({r, first, positions, kv, h, heads});
+      }
+    }
+  }
+}
+
+Forward::Matrices Forward::matrices(Operation operation, uint32_t layer) const {
+  const LayerWeights& w = model_.weights().layers()[layer];
+  switch (operation) {
+    case Operation::kPackAttentionInput:
+    case Operation::kProject: {
+      float* key = buffers_.projected.get() + size_t{config_.heads} * config_.head_dim;
+      float* value = key + size_t{config_.kv_heads} * config_.head_dim;
+      return {{{{&w.query, buffers_.projected.get()},
+                {&w.key, key},
+                {&w.value, value, is_quantised(w.value.packing)}}},
+              3,
+              buffers_.query_stride,
+              false};
+    }
+    case Operation::kPackAttended:
+    case Operation::kAttentionOut:
+      return {{{{&w.attention_out, buffers_.hidden.get()}}}, 1, config_.embedding, true};
+    case Operation::kPackFeedInput:
+    case Operation::kGateUp:
+      return {{{{&w.gate, buffers_.feed.get()}, {&w.up, buffers_.feed.get() + config_.feed_forward}}},
+              2,
+              buffers_.feed_stride,
+              false};
+    default:
+      return {{{{&w.down, buffers_.hidden.get()}}}, 1, config_.embedding, true};
+  }
+}
+
+void Forward::run(uint32_t region, uint32_t chunk, ThreadScratch scratch) noexcept {
+  const auto [operation, layer] = program_[region];
+  const uint32_t begin = chunk * kTokensAChunk;
+  const uint32_t end = std::min(batch_->tokens, begin + kTokensAChunk);
+  switch (operation) {
+    case Operation::kEmbed:
+      return embed(begin, end);
+    case Operation::kRotate:
+      return rotate(layer, begin, end);
+    case Operation::kAttend:
+      return attend(layer, attention_[chunk], scratch);
+    case Operation::kPackAttentionInput:
+    case Operation::kPackAttended:
+    case Operation::kPackFeedInput:
+    case Operation::kPackGated:
+      return pack(operation, layer, begin, end);
+    case Operation::kProject:
+    case Operation::kAttentionOut:
+    case Operation::kGateUp:
+    case Operation::kDown:
+      return multiply(matrices(operation, layer), chunk, chunks_[region]);
+    case Operation::kHead:
+      return multiply_head(chunk, chunks_[region]);
+    case Operation::kSample:
+      return sample(batch_->rows[sampled_rows_[chunk]], scratch);
+  }
+}
+
+void Forward::finish(uint32_t region) noexcept {
+  const auto [operation, layer] = program_[region];
+  const bool last = layer + 1 == config_.layers;
+  if (operation == Operation::kDown && last && batch_->logits > 0) gather_head_input();
+  if (!inline_tokens_) return;
+  switch (operation) {
+    case Operation::kEmbed:
+      return pack(Operation::kPackAttentionInput, 0, 0, batch_->tokens);
+    case Operation::kProject:
+      return rotate(layer, 0, batch_->tokens);
+    case Operation::kAttend:
+      return pack(Operation::kPackAttended, layer, 0, batch_->tokens);
+    case Operation::kAttentionOut:
+      return pack(Operation::kPackFeedInput, layer, 0, batch_->tokens);
+    case Operation::kGateUp:
+      return pack(Operation::kPackGated, layer, 0, batch_->tokens);
+    case Operation::kDown:
+      if (!last) pack(Operation::kPackAttentionInput, layer + 1, 0, batch_->tokens);
+      return;
+    default:
+      return;
+  }
+}
+
+void Forward::embed(uint32_t begin, uint32_t end) {
+  const size_t half = config_.head_dim / 2;
+  for (uint32_t t = begin; t < end; ++t) {
+    const BatchRow& row = batch_->rows[row_of_token_[t]];
+    const uint32_t position = row.base + (t - row.first_token);
+    model_.weights().embed(kernels_, row.sequence->tokens[position],
+                           buffers_.hidden.get() + size_t{t} * config_.embedding);
+    model_.rotation(position, buffers_.cosines.get() + t * half, buffers_.sines.get() + t * half);
+  }
+}
+
+void Forward::rotate(uint32_t layer, uint32_t begin, uint32_t end) {
+  const size_t half = config_.head_dim / 2;
+  const KvLayout& layout = pool_.layout();
+  for (uint32_t t = begin; t < end; ++t) {
+    const BatchRow& row = batch_->rows[row_of_token_[t]];
+    const uint32_t position = row.base + (t - row.first_token);
+    const float* cosines = buffers_.cosines.get() + t * half;
+    const float* sines = buffers_.sines.get() + t * half;
+    float* query = buffers_.projected.get() + t * buffers_.query_stride;
+    float* key = query + size_t{config_.heads} * config_.head_dim;
+    const float* value = key + size_t{config_.kv_heads} * config_.head_dim;
+    kernels_.rope(query, config_.heads, config_.head_dim, cosines, sines, config_.rope_style);
+    kernels_.rope(key, config_.kv_heads, config_.head_dim, cosines, sines, config_.rope_style);
+    uint16_t* block = pool_.block(row.sequence->blocks[position / layout.block_tokens]);
+    for (uint32_t h = 0; h < config_.kv_heads; ++h) {
+      kernels_.store_kv(key + size_t{h} * config_.head_dim, value + size_t{h} * config_.head_dim,
+                        config_.head_dim, position % layout.block_tokens, block + layout.key_offset(layer, h),
+                        block + layout.value_offset(layer, h));
+    }
+  }
+}
+
+void Forward::attend(uint32_t layer, const AttentionChunk& chunk, ThreadScratch scratch) {
+  const BatchRow& row = batch_->rows[chunk.row];
+  const uint32_t token = row.first_token + chunk.first;
+  const uint32_t head = chunk.kv_head * (config_.heads / config_.kv_heads) + chunk.first_head;
+  AttentionTask task;
+  task.queries = buffers_.projected.get() + token * buffers_.query_stride + size_t{head} * config_.head_dim;
+  task.query_stride = buffers_.query_stride;
+  task.out = buffers_.attended.get() + token * buffers_.attended_stride + size_t{head} * config_.head_dim;
+  task.out_stride = buffers_.attended_stride;
+  task.positions = chunk.positions;
+  task.heads = chunk.heads;
+  task.context = row.base + chunk.first + 1;
+  task.blocks = row.sequence->addresses.data();
+  task.key_offset = pool_.layout().key_offset(layer, chunk.kv_head);
+  task.value_offset = pool_.layout().value_offset(layer, chunk.kv_head);
+  kernels_.attention(task, config_.head_dim, 1.0f / std::sqrt(static_cast<float>(config_.head_dim)),
+                     scratch.floats.data());
+}
+
+// Packs tokens [begin, end) of the input of the matrices that follow, once for each packing among them.
+void Forward::pack(Operation operation, uint32_t layer, uint32_t begin, uint32_t end) {
+  const LayerWeights& w = model_.weights().layers()[layer];
+  const Matrices next = matrices(operation, layer);
+  if (operation == Operation::kPackAttentionInput) prepare_attention_input(w, begin, end);
+  uint32_t panels = 0;
+  for (uint32_t m = 0; m < next.count; ++m) {
+    const PackedMatrix& matrix = *next.members[m].weights;
+    bool packed = false;
+    for (uint32_t earlier = 0; earlier < m; ++earlier) {
+      packed = packed || next.members[earlier].weights->packing == matrix.packing;
+    }
+    if (packed) continue;
+    const Activations out{batch_->tokens, matrix.cols, matrix.packing,
+                          buffers_.panels.get() + panels++ * buffers_.panel_bytes};
+    switch (operation) {
+      case Operation::kPackAttentionInput:
+        kernels_.pack_activations(buffers_.normed.get(), config_.embedding, begin, end, out);
+        break;
+      case Operation::kPackFeedInput:
+        kernels_.norm_pack_activations(buffers_.hidden.get(), config_.embedding, w.feed_forward_norm,
+                                       config_.norm_epsilon, begin, end, out);
+        break;
+      case Operation::kPackAttended:
+        kernels_.pack_activations(buffers_.attended.get(), buffers_.attended_stride, begin, end, out);
+        break;
+      default:
+        kernels_.silu_pack_activations(buffers_.feed.get(), buffers_.feed.get() + config_.feed_forward,
+                                       buffers_.feed_stride, begin, end, out);
+    }
+  }
+}
+
+void Forward::multiply(const Matrices& matrices, uint32_t chunk, uint32_t chunks) {
+  uint32_t units = 0;
+  for (uint32_t m = 0; m < matrices.count; ++m) units += units_of(*matrices.members[m].weights);
+  const uint32_t begin = static_cast<uint32_t>(uint64_t{units} * chunk / chunks);
+  const uint32_t end = static_cast<uint32_t>(uint64_t{units} * (chunk + 1) / chunks);
+  uint32_t first = 0;
+  uint32_t panels = 0;
+  std::array<uint32_t, 3> panel_of{};
+  for (uint32_t m = 0; m < matrices.count; ++m) {
+    const PackedMatrix& matrix = *matrices.members[m].weights;
+    panel_of[m] = panels;
+    for (uint32_t earlier = 0; earlier < m; ++earlier) {
+      if (matrices.members[earlier].weights->packing == matrix.packing) panel_of[m] = panel_of[earlier];
+    }
+    if (panel_of[m] == panels) ++panels;
+    const uint32_t last = first + units_of(matrix);
+    const uint32_t from = (std::max(begin, first) - first) * kTilesAUnit;
+    const uint32_t to =
+        std::min((std::min(end, last) - std::min(end, first)) * kTilesAUnit, tiles_of(matrix));
+    if (from < to) {
+      const Activations in{batch_->tokens, matrix.cols, matrix.packing,
+                           buffers_.panels.get() + panel_of[m] * buffers_.panel_bytes};
+      kernels_.matmul(matrix, in, from, to, matrices.members[m].out, matrices.stride, matrices.accumulate);
+      if (matrices.members[m].refine) {
+        const Activations rest{batch_->tokens, matrix.cols, matrix.packing,
+                               buffers_.panels.get() + StepBuffers::kResidualPanel * buffers_.panel_bytes};
+        kernels_.matmul(matrix, rest, from, to, matrices.members[m].out, matrices.stride, true);
+      }
+    }
+    first = last;
+  }
+}
+
+// Normalises the attention's input, and packs what its quantisation will lose for the values: a tenth of the
+// error of the whole network comes from these small matrices, see docs/decisions/activations.md.
+void Forward::prepare_attention_input(const LayerWeights& w, uint32_t begin, uint32_t end) {
+  const bool refine = is_quantised(w.value.packing);
+  for (uint32_t t = begin; t < end; ++t) {
+    const size_t row = size_t{t} * config_.embedding;
+    normalise(buffers_.hidden.get() + row, w.attention_norm, config_.norm_epsilon, config_.embedding,
+              buffers_.normed.get() + row);
+    if (refine) {
+      quantisation_residual(buffers_.normed.get() + row, config_.embedding, buffers_.residual.get() + row);
+    }
+  }
+  if (!refine) return;
+  const Activations out{batch_->tokens, w.value.cols, w.value.packing,
+                        buffers_.panels.get() + StepBuffers::kResidualPanel * buffers_.panel_bytes};
+  kernels_.pack_activations(buffers_.residual.get(), config_.embedding, begin, end, out);
+}
+
+// The logits' input: just the positions that want them, side by side.
+void Forward::gather_head_input() {
+  const PackedMatrix& head = model_.weights().head();
+  for (const BatchRow& row : batch_->rows) {
+    const uint32_t from = row.first_token + row.tokens - row.logits;
+    std::copy_n(buffers_.hidden.get() + size_t{from} * config_.embedding,
+                size_t{row.logits} * config_.embedding,
+                buffers_.gathered.get() + size_t{row.first_logits} * config_.embedding);
+  }
+  const Activations out{batch_->logits, head.cols, head.packing, buffers_.head_panel.get()};
+  kernels_.norm_pack_activations(buffers_.gathered.get(), config_.embedding, model_.weights().output_norm(),
+                                 config_.norm_epsilon, 0, batch_->logits, out);
+}
+
+void Forward::multiply_head(uint32_t chunk, uint32_t chunks) {
+  const PackedMatrix& head = model_.weights().head();
+  const uint64_t units = units_of(head);
+  const Activations in{batch_->logits, head.cols, head.packing, buffers_.head_panel.get()};
+  const auto tile_at = [&](uint64_t part) {
+    return std::min(static_cast<uint32_t>(units * part / chunks) * kTilesAUnit, tiles_of(head));
+  };
+  kernels_.matmul(head, in, tile_at(chunk), tile_at(chunk + 1), buffers_.logits.get(), config_.vocabulary,
+                  false);
+}
+
+void Forward::sample(BatchRow& row, ThreadScratch scratch) {
+  if (row.scores) return score(row);
+  try {
+    draw_tokens(row, buffers_.samplers[scratch.thread]);
+  } catch (const std::bad_alloc&) {
+    row.failure = Failure::kOutOfMemory;
+  }
+}
+
+// Draws until a draft fails: each draft's own draw must know the drafts before it.
+void Forward::draw_tokens(BatchRow& row, SamplingScratch& scratch) {
+  Sampler& sampler = *row.sequence->sampler;
+  for (uint32_t i = 0; i < row.logits; ++i) {
+    const std::span<float> logits(buffers_.logits.get() + size_t{row.first_logits + i} * config_.vocabulary,
+                                  config_.vocabulary);
+    const size_t position = row.base + row.tokens - row.drafts + i;
+    std::optional<Draw> drawn = sampler.draw(logits, position, scratch);
+    if (!drawn) {
+      row.failure = Failure::kLogitsNotFinite;
+      return;
+    }
+    sampler.add_output(drawn->token);
+    row.draws.push_back(*std::move(drawn));
+    const Draw& draw = row.draws.back();
+    if (draw.stopped || i == row.drafts || row.sequence->tokens[position] != draw.token) return;
+    ++row.accepted;
+  }
+}
+
+void Forward::score(const BatchRow& row) {
+  for (uint32_t i = 0; i < row.logits; ++i) {
+    const std::span<const float> logits(
+        buffers_.logits.get() + size_t{row.first_logits + i} * config_.vocabulary, config_.vocabulary);
+    const double total = log_sum_exp(logits, find_peak(logits).logit);
+    float* out = row.scores + size_t{i} * config_.vocabulary;
+    for (uint32_t token = 0; token < config_.vocabulary; ++token) {
+      out[token] = static_cast<float>(logits[token] - total);
+    }
+  }
+}
+
+}  // namespace streamserve

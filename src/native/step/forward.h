@@ -1,0 +1,114 @@
+// The forward pass over a batch, and the draws at its end, as a program of parallel regions.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "compute/program.h"
+#include "kv/pool.h"
+#include "model/model.h"
+#include "step/batch.h"
+#include "step/buffers.h"
+
+namespace streamserve {
+
+class Forward final : public Program {
+ public:
+  // Steps of at most `tokens` new tokens. `model` and `pool` must outlive it.
+  Forward(const Model& model, KvPool& pool, uint32_t tokens);
+
+  // Readies the program for `batch`, which must stay where it is while the program runs; it gets the draws.
+  // `cores` and `threads` size the chunks and the sampling memory; they never show in a result. May throw
+  // std::bad_alloc.
+  void prepare(Batch& batch, uint32_t cores, uint32_t threads);
+
+  // Threads that sampling memory is there for.
+  size_t samplers() const { return buffers_.samplers.size(); }
+
+  // Most regions that a program can have.
+  uint32_t most_regions() const { return 3 + model_.config().layers * 10; }
+
+  std::span<const uint32_t> regions() const override { return chunks_; }
+  void run(uint32_t region, uint32_t chunk, ThreadScratch scratch) noexcept override;
+  void finish(uint32_t region) noexcept override;
+
+ private:
+  enum class Operation : uint8_t {
+    kEmbed,
+    kPackAttentionInput,
+    kProject,
+    kRotate,
+    kAttend,
+    kPackAttended,
+    kAttentionOut,
+    kPackFeedInput,
+    kGateUp,
+    kPackGated,
+    kDown,
+    kHead,
+    kSample,
+  };
+  struct Region {
+    Operation operation;
+    uint32_t layer;
+  };
+  // A run of positions of one row, with the query heads that share a KV head.
+  struct AttentionChunk {
+    uint32_t row;
+    uint32_t first;  // position within the row's new tokens
+    uint32_t positions;
+    uint32_t kv_head;
+    uint32_t first_head;  // within the KV head's group
+    uint32_t heads;
+  };
+  // Matrices that read the same activations.
+  struct Matrices {
+    struct One {
+      const PackedMatrix* weights;
+      float* out;
+      // Also multiply by what quantisation took from the activations.
+      bool refine = false;
+    };
+    std::array<One, 3> members;
+    uint32_t count;
+    size_t stride;
+    bool accumulate;
+  };
+
+  void add(Operation operation, uint32_t layer, uint32_t chunks);
+  void plan_attention(uint32_t cores);
+  uint32_t matmul_chunks(const Matrices& matrices, uint32_t cores) const;
+  uint32_t token_chunks() const;
+  Matrices matrices(Operation operation, uint32_t layer) const;
+
+  void embed(uint32_t begin, uint32_t end);
+  void rotate(uint32_t layer, uint32_t begin, uint32_t end);
+  void attend(uint32_t layer, const AttentionChunk& chunk, ThreadScratch scratch);
+  void pack(Operation operation, uint32_t layer, uint32_t begin, uint32_t end);
+  void prepare_attention_input(const LayerWeights& weights, uint32_t begin, uint32_t end);
+  void multiply(const Matrices& matrices, uint32_t chunk, uint32_t chunks);
+  void multiply_head(uint32_t chunk, uint32_t chunks);
+  void gather_head_input();
+  void sample(BatchRow& row, ThreadScratch scratch);
+  void draw_tokens(BatchRow& row, SamplingScratch& scratch);
+  void score(const BatchRow& row);
+
+  const Model& model_;
+  const ModelConfig& config_;
+  const Kernels& kernels_;
+  KvPool& pool_;
+  StepBuffers buffers_;
+
+  Batch* batch_ = nullptr;
+  // Few tokens: packing and rotating are too short to share, and run between two regions.
+  bool inline_tokens_ = false;
+  std::vector<Region> program_;
+  std::vector<uint32_t> chunks_;
+  std::vector<AttentionChunk> attention_;
+  std::vector<uint32_t> row_of_token_;
+  std::vector<uint32_t> sampled_rows_;
+};
+
+}  // namespace streamserve

@@ -1,0 +1,80 @@
+#include "step/residual.h"
+
+#include <cmath>
+#include <cstring>
+
+#include "kernels/kernels.h"
+
+// Compiled for several instruction sets where the loader can choose among them. Contraction is off, so all
+// give the same bits. Sanitizers start before the loader has chosen.
+#if defined(__x86_64__) && defined(__GLIBC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && \
+    !defined(__SANITIZE_THREAD__)
+#define STREAMSERVE_VECTOR_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define STREAMSERVE_VECTOR_CLONES
+#endif
+
+namespace streamserve {
+namespace {
+
+// Sixteen floats that the compiler keeps in as many registers as the instruction set needs.
+using Wide = float __attribute__((vector_size(64)));
+using WideBits = int32_t __attribute__((vector_size(64)));
+constexpr uint32_t kColumns = sizeof(Wide) / sizeof(float);
+// Groups below this are kept as zero by the kernels.
+constexpr float kSmallestMagnitude = 0x1p-110F;
+// Adding and subtracting it rounds to the nearest whole number, ties to even, for magnitudes up to 2^22.
+constexpr float kRounder = 0x1.8p23F;
+
+// By reference: passing wide vectors by value differs between instruction sets.
+inline void load(const float* from, Wide& to) { std::memcpy(&to, from, sizeof to); }
+inline void store(const Wide& from, float* to) { std::memcpy(to, &from, sizeof from); }
+
+}  // namespace
+
+STREAMSERVE_VECTOR_CLONES
+void normalise(const float* x, const float* weight, float epsilon, uint32_t cols, float* out) {
+  Wide sums = {};
+  Wide values;
+  Wide factors;
+  uint32_t k = 0;
+  for (; k + kColumns <= cols; k += kColumns) {
+    load(x + k, values);
+    sums += values * values;
+  }
+  for (uint32_t c = 0; k + c < cols; ++c) sums[c] += x[k + c] * x[k + c];
+  float total = 0;
+  for (uint32_t c = 0; c < kColumns; ++c) total += sums[c];
+  const float inverse = 1.0F / std::sqrt(total / static_cast<float>(cols) + epsilon);
+  for (k = 0; k + kColumns <= cols; k += kColumns) {
+    load(x + k, values);
+    load(weight + k, factors);
+    store(values * inverse * factors, out + k);
+  }
+  for (; k < cols; ++k) out[k] = x[k] * inverse * weight[k];
+}
+
+STREAMSERVE_VECTOR_CLONES
+void quantisation_residual(const float* x, uint32_t cols, float* out) {
+  for (uint32_t k = 0; k < cols; k += kGroup) {
+    Wide low;
+    Wide high;
+    load(x + k, low);
+    load(x + k + kColumns, high);
+    const Wide low_size = (Wide)((WideBits)low & 0x7fffffff);
+    const Wide high_size = (Wide)((WideBits)high & 0x7fffffff);
+    const Wide sizes = low_size > high_size ? low_size : high_size;
+    float largest = 0;
+    for (uint32_t c = 0; c < kColumns; ++c) largest = sizes[c] > largest ? sizes[c] : largest;
+    if (!(largest >= kSmallestMagnitude)) {
+      std::memset(out + k, 0, kGroup * sizeof(float));
+      continue;
+    }
+    const float scale = largest / 127.0F;
+    const float inverse = 127.0F / largest;
+    store(low - ((low * inverse + kRounder) - kRounder) * scale, out + k);
+    store(high - ((high * inverse + kRounder) - kRounder) * scale, out + k + kColumns);
+  }
+}
+
+}  // namespace streamserve

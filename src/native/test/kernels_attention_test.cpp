@@ -1,0 +1,216 @@
+// Attention, RoPE and KV storage of every family: against double precision, the portable family, and any
+// grouping.
+#include <algorithm>
+#include <cmath>
+
+#include "kernels_data.h"
+#include "unit_test.h"
+
+namespace streamserve::test {
+namespace {
+
+constexpr uint32_t kHeadDims[] = {64, 80, 96, 128, 256};
+
+// The KV of one KV head, in blocks that begin with `padding` elements of something else.
+struct Cache {
+  Cache(const Kernels& kernels, const std::vector<float>& keys, const std::vector<float>& values,
+        uint32_t tokens, uint32_t head_dim, uint16_t rest)
+      : key_offset(32), value_offset(32 + head_dim * kKvBlockTokens) {
+    const uint32_t count = (tokens + kKvBlockTokens - 1) / kKvBlockTokens;
+    for (uint32_t b = 0; b < count; b++) {
+      blocks.emplace_back(value_offset + head_dim * kKvBlockTokens, rest);
+      table.push_back(blocks.back().data());
+    }
+    for (uint32_t t = 0; t < tokens; t++) {
+      uint16_t* block = blocks[t / kKvBlockTokens].data();
+      kernels.store_kv(&keys[t * head_dim], &values[t * head_dim], head_dim, t % kKvBlockTokens,
+                       block + key_offset, block + value_offset);
+    }
+  }
+  size_t key_offset;
+  size_t value_offset;
+  std::vector<std::vector<uint16_t>> blocks;
+  std::vector<const uint16_t*> table;
+};
+
+struct Case {
+  uint32_t head_dim;
+  uint32_t heads;
+  uint32_t tokens;
+  std::vector<float> queries;  // [tokens][heads][head_dim]
+  std::vector<float> keys;     // [tokens][head_dim]
+  std::vector<float> values;
+  float scale() const { return 1.0F / std::sqrt(static_cast<float>(head_dim)); }
+  size_t stride() const { return static_cast<size_t>(heads) * head_dim; }
+};
+
+Case make_case(uint32_t head_dim, uint32_t heads, uint32_t tokens, uint32_t seed) {
+  return {head_dim,
+          heads,
+          tokens,
+          random_floats(static_cast<size_t>(tokens) * heads * head_dim, seed),
+          random_floats(static_cast<size_t>(tokens) * head_dim, seed + 1),
+          random_floats(static_cast<size_t>(tokens) * head_dim, seed + 2)};
+}
+
+// Positions [first, first + count) as one task.
+void attend(const Kernels& kernels, const Case& c, const Cache& cache, uint32_t first, uint32_t count,
+            std::vector<float>& out) {
+  GuardedBytes scratch(kernels.attention_scratch_floats(c.head_dim) * sizeof(float));
+  const AttentionTask task{c.queries.data() + first * c.stride(),
+                           c.stride(),
+                           out.data() + first * c.stride(),
+                           c.stride(),
+                           count,
+                           c.heads,
+                           first + 1,
+                           cache.table.data(),
+                           cache.key_offset,
+                           cache.value_offset};
+  kernels.attention(task, c.head_dim, c.scale(), scratch.floats());
+}
+
+std::vector<double> reference(const Case& c) {
+  std::vector<double> out(c.queries.size());
+  std::vector<double> weights(c.tokens);
+  for (uint32_t t = 0; t < c.tokens; t++) {
+    for (uint32_t h = 0; h < c.heads; h++) {
+      const float* query = &c.queries[t * c.stride() + static_cast<size_t>(h) * c.head_dim];
+      double peak = -HUGE_VAL;
+      for (uint32_t s = 0; s <= t; s++) {
+        double dot = 0;
+        for (uint32_t d = 0; d < c.head_dim; d++)
+          dot += static_cast<double>(query[d]) * c.keys[s * c.head_dim + d];
+        weights[s] = dot * c.scale();
+        peak = std::max(peak, weights[s]);
+      }
+      double total = 0;
+      for (uint32_t s = 0; s <= t; s++) total += weights[s] = std::exp(weights[s] - peak);
+      for (uint32_t d = 0; d < c.head_dim; d++) {
+        double sum = 0;
+        for (uint32_t s = 0; s <= t; s++) sum += weights[s] * c.values[s * c.head_dim + d];
+        out[t * c.stride() + static_cast<size_t>(h) * c.head_dim + d] = sum / total;
+      }
+    }
+  }
+  return out;
+}
+
+void round_to_f16(std::vector<float>& values) {
+  // A value of 11 significant bits survives the store; scaling by 2^13 + 1 splits it off (Dekker).
+  for (float& value : values) {
+    const float split = value * 8193.0F;
+    value = split - (split - value);
+  }
+}
+
+}  // namespace
+
+UNIT_TEST(kernels_attention_is_near_double_precision) {
+  for (const uint32_t head_dim : kHeadDims) {
+    for (const uint32_t heads : {1U, 3U, 8U}) {
+      Case c = make_case(head_dim, heads, 71, head_dim + heads);
+      round_to_f16(c.keys);
+      round_to_f16(c.values);
+      const std::vector<double> exact = reference(c);
+      for (const Kernels* family : runnable_families()) {
+        const Cache cache(*family, c.keys, c.values, c.tokens, head_dim, 0);
+        std::vector<float> out(c.queries.size());
+        attend(*family, c, cache, 0, c.tokens, out);
+        for (size_t i = 0; i < out.size(); i++) CHECK_NEAR(out[i], exact[i], 1e-3);
+      }
+    }
+  }
+}
+
+UNIT_TEST(kernels_attention_of_a_position_does_not_depend_on_its_company) {
+  for (const uint32_t head_dim : {64U, 80U}) {
+    for (const uint32_t heads : {1U, 3U, 5U}) {
+      const Case c = make_case(head_dim, heads, 100, 20 + heads);
+      const Kernels& portable = *choose_kernels("portable");
+      std::vector<float> expected(c.queries.size());
+      {
+        // Slots beyond the context hold NaN, which must not matter.
+        const Cache cache(portable, c.keys, c.values, c.tokens, head_dim, 0x7E00);
+        attend(portable, c, cache, 0, c.tokens, expected);
+      }
+      for (const Kernels* family : runnable_families()) {
+        const Cache cache(*family, c.keys, c.values, c.tokens, head_dim, 0x7E00);
+        for (const uint32_t together : {1U, 2U, 3U, 4U, 7U, 13U, 32U, 100U}) {
+          std::vector<float> out(c.queries.size());
+          for (uint32_t first = 0; first < c.tokens; first += together) {
+            attend(*family, c, cache, first, std::min(together, c.tokens - first), out);
+          }
+          CHECK_EQUAL(first_difference(out, expected), ptrdiff_t{-1});
+        }
+      }
+    }
+  }
+}
+
+UNIT_TEST(kernels_attention_takes_extreme_scores) {
+  for (const float size : {0.0F, 1e-30F, 300.0F}) {
+    Case c = make_case(64, 3, 40, 30);
+    for (float& q : c.queries) q *= size;
+    std::vector<float> expected;
+    for (const Kernels* family : runnable_families()) {
+      const Cache cache(*family, c.keys, c.values, c.tokens, c.head_dim, 0);
+      std::vector<float> out(c.queries.size());
+      attend(*family, c, cache, 0, c.tokens, out);
+      for (const float value : out) CHECK(std::isfinite(value) && std::abs(value) <= 41.0F);
+      if (expected.empty()) expected = out;
+      CHECK_EQUAL(first_difference(out, expected), ptrdiff_t{-1});
+    }
+  }
+}
+
+UNIT_TEST(kernels_store_kv_rounds_to_nearest_even_like_the_portable_family) {
+  const Kernels& portable = *choose_kernels("portable");
+  constexpr uint32_t head_dim = 64;
+  std::vector<float> values = random_floats(head_dim, 40);
+  const float special[] = {0.0F,    -0.0F,   65504.0F,    65519.9F,   65520.0F,       -70000.0F,
+                           6.0e-8F, 2.9e-8F, 2.98023e-8F, 6.1035e-5F, 1.00048828125F, 1.00146484375F,
+                           1e-45F,  2049.0F, 2051.0F,     HUGE_VALF};
+  std::copy(std::begin(special), std::end(special), values.begin());
+  const Cache expected(portable, values, values, 1, head_dim, 0);
+  CHECK_EQUAL(expected.blocks[0][expected.value_offset + 13], uint16_t{0x6800});  // 2049 is halfway: 2048
+  CHECK_EQUAL(expected.blocks[0][expected.value_offset + 14], uint16_t{0x6802});  // 2051 is halfway: 2052
+  CHECK_EQUAL(expected.blocks[0][expected.value_offset + 4], uint16_t{0x7C00});  // 65520 is halfway: infinity
+  for (const Kernels* family : runnable_families()) {
+    const Cache cache(*family, values, values, 1, head_dim, 0);
+    CHECK(cache.blocks == expected.blocks);
+  }
+}
+
+UNIT_TEST(kernels_rope_rotates_pairs_in_both_styles) {
+  for (const uint32_t head_dim : kHeadDims) {
+    constexpr uint32_t heads = 3;
+    const uint32_t half = head_dim / 2;
+    const std::vector<float> x = random_floats(heads * head_dim, head_dim);
+    std::vector<float> cosines(half);
+    std::vector<float> sines(half);
+    for (uint32_t i = 0; i < half; i++) {
+      cosines[i] = std::cos(0.37F * static_cast<float>(i));
+      sines[i] = std::sin(0.37F * static_cast<float>(i));
+    }
+    for (const RopeStyle style : {RopeStyle::kInterleaved, RopeStyle::kHalves}) {
+      std::vector<float> first;
+      for (const Kernels* family : runnable_families()) {
+        std::vector<float> out = x;
+        family->rope(out.data(), heads, head_dim, cosines.data(), sines.data(), style);
+        for (uint32_t head = 0; head < heads; head++) {
+          for (uint32_t i = 0; i < half; i++) {
+            const uint32_t a = head * head_dim + (style == RopeStyle::kInterleaved ? 2 * i : i);
+            const uint32_t b = style == RopeStyle::kInterleaved ? a + 1 : a + half;
+            CHECK_NEAR(out[a], x[a] * cosines[i] - x[b] * sines[i], 1e-5);
+            CHECK_NEAR(out[b], x[b] * cosines[i] + x[a] * sines[i], 1e-5);
+          }
+        }
+        if (first.empty()) first = out;
+        CHECK_EQUAL(first_difference(out, first), ptrdiff_t{-1});
+      }
+    }
+  }
+}
+
+}  // namespace streamserve::test

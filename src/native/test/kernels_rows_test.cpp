@@ -1,0 +1,186 @@
+// What goes into activation panels, seen through a matmul with the identity: plain, RMSNorm and SiLU rows of
+// every family against double precision and each other; embedding rows against the formats' definitions.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <functional>
+
+#include "kernels_data.h"
+#include "unit_test.h"
+
+namespace streamserve::test {
+namespace {
+
+using Fill = std::function<void(const Kernels&, uint32_t begin, uint32_t end, const Activations&)>;
+
+// The rows that `fill` puts into a panel for kFloat32: multiplied by the identity, which is exact.
+std::vector<float> rows_of(const Kernels& family, uint32_t tokens, uint32_t cols, const Fill& fill) {
+  std::vector<float> identity(static_cast<size_t>(cols) * cols);
+  for (uint32_t i = 0; i < cols; i++) identity[i * cols + i] = 1.0F;
+  std::vector<uint8_t> tensor(identity.size() * sizeof(float));
+  std::memcpy(tensor.data(), identity.data(), tensor.size());
+  const OwnedMatrix w(family, Format::kF32, Packing::kFloat32, tensor, cols, cols);
+  GuardedBytes panel(family.activation_bytes(Packing::kFloat32, tokens, cols));
+  const Activations a{tokens, cols, Packing::kFloat32, panel.data()};
+  fill(family, 0, tokens / 2, a);
+  fill(family, tokens / 2, tokens, a);
+  std::vector<float> out(static_cast<size_t>(tokens) * cols);
+  family.matmul(w.matrix, a, 0, (cols + kTileRows - 1) / kTileRows, out.data(), cols, false);
+  return out;
+}
+
+// Products with a random quantised matrix of what `fill` puts into its panel.
+std::vector<float> products_of(const Kernels& family, Format format, uint32_t tokens, uint32_t cols,
+                               const Fill& fill) {
+  constexpr uint32_t rows = 32;
+  const Packing packing = natural_packing(format);
+  const OwnedMatrix w(family, format, packing, random_tensor(format, rows, cols, 50), rows, cols);
+  GuardedBytes panel(family.activation_bytes(packing, tokens, cols));
+  const Activations a{tokens, cols, packing, panel.data()};
+  fill(family, 0, tokens, a);
+  std::vector<float> out(static_cast<size_t>(tokens) * rows);
+  family.matmul(w.matrix, a, 0, rows / kTileRows, out.data(), rows, false);
+  return out;
+}
+
+void check_families_agree(uint32_t tokens, uint32_t cols, const Fill& fill) {
+  const Kernels& portable = *choose_kernels("portable");
+  const std::vector<float> expected = rows_of(portable, tokens, cols, fill);
+  for (const Kernels* family : runnable_families()) {
+    CHECK_EQUAL(first_difference(rows_of(*family, tokens, cols, fill), expected), ptrdiff_t{-1});
+    if (cols % kGroup) continue;
+    for (const Format format : {Format::kQ4_1, Format::kQ4_0, Format::kQ8_0}) {
+      CHECK_EQUAL(first_difference(products_of(*family, format, tokens, cols, fill),
+                                   products_of(portable, format, tokens, cols, fill)),
+                  ptrdiff_t{-1});
+    }
+  }
+}
+
+// Plain rows, read with the stride given.
+Fill plain(const std::vector<float>& x, size_t stride) {
+  return [&x, stride](const Kernels& family, uint32_t begin, uint32_t end, const Activations& a) {
+    family.pack_activations(x.data(), stride, begin, end, a);
+  };
+}
+
+constexpr float kEpsilon = 1e-5F;
+
+}  // namespace
+
+UNIT_TEST(kernels_plain_rows_keep_their_values) {
+  constexpr uint32_t tokens = 9;
+  for (const uint32_t cols : {1U, 15U, 32U, 50U, 96U}) {
+    const size_t stride = cols + 3;
+    const std::vector<float> x = random_floats(tokens * stride, cols);
+    for (const Kernels* family : runnable_families()) {
+      const std::vector<float> rows = rows_of(*family, tokens, cols, plain(x, stride));
+      for (uint32_t t = 0; t < tokens; t++) {
+        CHECK(std::equal(&x[t * stride], &x[t * stride] + cols, &rows[t * cols]));
+      }
+    }
+    check_families_agree(tokens, cols, plain(x, stride));
+  }
+}
+
+UNIT_TEST(kernels_norm_rows_are_near_double_precision_and_equal_in_all_families) {
+  constexpr uint32_t tokens = 7;
+  for (const uint32_t cols : {1U, 17U, 33U, 47U, 64U, 160U}) {
+    for (const Values values : {Values::kOrdinary, Values::kZero, Values::kTiny}) {
+      const size_t stride = cols + 5;
+      const std::vector<float> x = random_floats(tokens * stride, cols + 1, values);
+      const std::vector<float> weight = random_floats(cols, cols + 2);
+      const Fill norm = [&](const Kernels& family, uint32_t begin, uint32_t end, const Activations& a) {
+        family.norm_pack_activations(x.data(), stride, weight.data(), kEpsilon, begin, end, a);
+      };
+      const std::vector<float> rows = rows_of(*runnable_families().front(), tokens, cols, norm);
+      for (uint32_t t = 0; t < tokens; t++) {
+        double squares = 0;
+        for (uint32_t k = 0; k < cols; k++)
+          squares += static_cast<double>(x[t * stride + k]) * x[t * stride + k];
+        const double inverse = 1 / std::sqrt(squares / cols + kEpsilon);
+        for (uint32_t k = 0; k < cols; k++) {
+          const double exact = x[t * stride + k] * inverse * weight[k];
+          CHECK_NEAR(rows[t * cols + k], exact, 1e-6 * std::abs(exact) + 1e-37);
+        }
+      }
+      check_families_agree(tokens, cols, norm);
+    }
+  }
+}
+
+UNIT_TEST(kernels_silu_rows_are_near_double_precision_and_equal_in_all_families) {
+  // A sweep of the gate over where exp matters and beyond, both signs.
+  constexpr uint32_t tokens = 40;
+  constexpr uint32_t cols = 160;
+  std::vector<float> gate(tokens * cols);
+  for (size_t i = 0; i < gate.size(); i++)
+    gate[i] = -110.0F + 220.0F * static_cast<float>(i) / static_cast<float>(gate.size());
+  const std::vector<float> up = random_floats(gate.size(), 60);
+  const Fill silu = [&](const Kernels& family, uint32_t begin, uint32_t end, const Activations& a) {
+    family.silu_pack_activations(gate.data(), up.data(), cols, begin, end, a);
+  };
+  const std::vector<float> rows = rows_of(*runnable_families().front(), tokens, cols, silu);
+  for (size_t i = 0; i < rows.size(); i++) {
+    const double exact = gate[i] / (1 + std::exp(-static_cast<double>(gate[i]))) * up[i];
+    // e^x is clamped at 2^126, where SiLU is below 1e-35.
+    CHECK_NEAR(rows[i], exact, 4e-7 * std::abs(exact) + 1e-34);
+  }
+  check_families_agree(tokens, cols, silu);
+  check_families_agree(3, 50, [&](const Kernels& family, uint32_t begin, uint32_t end, const Activations& a) {
+    family.silu_pack_activations(gate.data() + 3000, up.data(), cols, begin, end, a);
+  });
+}
+
+UNIT_TEST(kernels_quantised_activations_stay_within_half_a_step_of_their_values) {
+  // Q8_0 rows of one 1 each (d = 1, q = 1) read single activations back: q * scale.
+  constexpr uint32_t cols = 64;
+  constexpr uint32_t tokens = 16;
+  std::vector<uint8_t> tensor(cols * format_row_bytes(Format::kQ8_0, cols));
+  for (uint32_t r = 0; r < cols; r++) {
+    uint8_t* row = &tensor[r * format_row_bytes(Format::kQ8_0, cols)];
+    for (uint32_t block = 0; block < cols / 32; block++) row[block * 34 + 1] = 0x3C;
+    row[r / 32 * 34 + 2 + r % 32] = 1;
+  }
+  const std::vector<float> x = random_floats(tokens * cols, 70);
+  for (const Kernels* family : runnable_families()) {
+    const OwnedMatrix w(*family, Format::kQ8_0, Packing::kInt8Symmetric, tensor, cols, cols);
+    const std::vector<float> back = multiply(*family, w.matrix, x, tokens);
+    for (uint32_t t = 0; t < tokens; t++) {
+      for (uint32_t k = 0; k < cols; k++) {
+        float largest = 0;
+        for (uint32_t i = k / 32 * 32; i < k / 32 * 32 + 32; i++)
+          largest = std::max(largest, std::abs(x[t * cols + i]));
+        CHECK_NEAR(back[t * cols + k], x[t * cols + k], largest / 254 * 1.0001);
+      }
+    }
+  }
+}
+
+UNIT_TEST(kernels_embedding_rows_follow_the_formats_definitions) {
+  const Kernels& kernels = *choose_kernels(nullptr);
+  float out[32];
+  // d = 0.5, m = -1, quants 0..15 low nibbles and 15..0 high nibbles.
+  std::vector<uint8_t> q4_1 = {0x00, 0x38, 0x00, 0xBC};
+  std::vector<uint8_t> q4_0 = {0x00, 0x38};
+  std::vector<uint8_t> q8_0 = {0x00, 0x38};
+  for (uint32_t i = 0; i < 16; i++) {
+    q4_1.push_back(static_cast<uint8_t>(i | (15 - i) << 4));
+    q4_0.push_back(q4_1.back());
+  }
+  for (int i = 0; i < 32; i++) q8_0.push_back(static_cast<uint8_t>(i - 16));
+  kernels.embed_row(Format::kQ4_1, q4_1.data(), 32, out);
+  for (int i = 0; i < 32; i++) CHECK_EQUAL(out[i], 0.5F * static_cast<float>(i < 16 ? i : 31 - i) - 1.0F);
+  kernels.embed_row(Format::kQ4_0, q4_0.data(), 32, out);
+  for (int i = 0; i < 32; i++) CHECK_EQUAL(out[i], 0.5F * static_cast<float>((i < 16 ? i : 31 - i) - 8));
+  kernels.embed_row(Format::kQ8_0, q8_0.data(), 32, out);
+  for (int i = 0; i < 32; i++) CHECK_EQUAL(out[i], 0.5F * static_cast<float>(i - 16));
+  const uint8_t halves[] = {0x00, 0x3C, 0x01, 0x00, 0x00, 0xFC, 0xFF, 0x7B};
+  kernels.embed_row(Format::kF16, halves, 4, out);
+  CHECK(out[0] == 1.0F && out[1] == 0x1p-24F && out[2] == -HUGE_VALF && out[3] == 65504.0F);
+  const uint8_t brains[] = {0x80, 0x3F, 0x00, 0xC0};
+  kernels.embed_row(Format::kBF16, brains, 2, out);
+  CHECK(out[0] == 1.0F && out[1] == -2.0F);
+}
+
+}  // namespace streamserve::test

@@ -1,0 +1,162 @@
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "error.h"
+#include "kv/pool.h"
+#include "unit_test.h"
+
+namespace streamserve {
+namespace {
+
+constexpr KvLayout kLayout{1, 1, 16, 4};
+
+Sampler sampler() { return Sampler(SamplingParams{}); }
+
+void check_whole(const KvPool& pool) {
+  const KvCounts counts = pool.counts();
+  CHECK_EQUAL(counts.free + counts.cached + counts.used, counts.total);
+}
+
+// What a step does to a sequence's tokens and blocks.
+void append(KvPool& pool, Sequence& sequence, const std::vector<uint32_t>& tokens) {
+  const Growth growth{&sequence, static_cast<uint32_t>(tokens.size())};
+  pool.grow({&growth, 1});
+  sequence.tokens.insert(sequence.tokens.end(), tokens.begin(), tokens.end());
+  pool.settle(sequence);
+}
+
+std::vector<uint32_t> counting(uint32_t from, uint32_t count) {
+  std::vector<uint32_t> tokens(count);
+  for (uint32_t i = 0; i < count; ++i) tokens[i] = from + i;
+  return tokens;
+}
+
+}  // namespace
+
+UNIT_TEST(kv_prefix_is_shared_and_outlives_its_sequence) {
+  KvPool pool(kLayout, 8);
+  uint32_t cached = 0;
+  const auto prompt = counting(0, 10);
+  const SequenceHandle a = pool.create(0, prompt, sampler(), cached);
+  CHECK_EQUAL(cached, 0u);
+  append(pool, pool.get(0, a), prompt);
+  const SequenceHandle b = pool.create(0, prompt, sampler(), cached);
+  CHECK_EQUAL(cached, 8u);
+  CHECK(pool.get(0, b).blocks[0] == pool.get(0, a).blocks[0]);
+  CHECK_EQUAL(pool.counts().used, 3u);
+  pool.release(0, a);
+  pool.release(0, b);
+  CHECK_EQUAL(pool.counts().cached, 2u);
+  pool.create(0, prompt, sampler(), cached);
+  CHECK_EQUAL(cached, 8u);
+  check_whole(pool);
+}
+
+UNIT_TEST(kv_cached_blocks_give_way_oldest_first_and_from_the_end_of_a_chain) {
+  KvPool pool(kLayout, 4);
+  uint32_t cached = 0;
+  const auto prompt = counting(0, 9);
+  const SequenceHandle a = pool.create(0, prompt, sampler(), cached);
+  append(pool, pool.get(0, a), counting(0, 8));
+  pool.release(0, a);
+  CHECK_EQUAL(pool.counts().cached, 2u);
+  const auto other = counting(100, 12);
+  const SequenceHandle b = pool.create(0, other, sampler(), cached);
+  append(pool, pool.get(0, b), other);
+  // Three of four blocks are taken: of the old chain the beginning is left.
+  pool.create(0, prompt, sampler(), cached);
+  CHECK_EQUAL(cached, 4u);
+  check_whole(pool);
+}
+
+UNIT_TEST(kv_rejected_drafts_leave_neither_blocks_nor_hashes) {
+  KvPool pool(kLayout, 8);
+  uint32_t cached = 0;
+  const SequenceHandle a = pool.create(0, counting(0, 3), sampler(), cached);
+  Sequence& sequence = pool.get(0, a);
+  append(pool, sequence, counting(0, 3));
+  const Growth growth{&sequence, 6};
+  pool.grow({&growth, 1});
+  const auto drafts = counting(50, 6);
+  sequence.tokens.insert(sequence.tokens.end(), drafts.begin(), drafts.end());
+  sequence.tokens.resize(4);
+  pool.settle(sequence);
+  CHECK_EQUAL(pool.counts().used, 1u);
+  std::vector<uint32_t> guess = counting(0, 3);
+  guess.insert(guess.end(), drafts.begin(), drafts.end());
+  pool.create(0, guess, sampler(), cached);
+  CHECK_EQUAL(cached, 4u);
+  check_whole(pool);
+}
+
+UNIT_TEST(kv_chains_begin_anew_in_every_pool) {
+  const auto chain_of = [] {
+    KvPool pool(kLayout, 2);
+    uint32_t cached = 0;
+    const SequenceHandle a = pool.create(0, counting(0, 3), sampler(), cached);
+    return pool.get(0, a).chain;
+  };
+  CHECK(!(chain_of() == chain_of()));
+}
+
+UNIT_TEST(kv_exhaustion_changes_nothing) {
+  KvPool pool(kLayout, 2);
+  uint32_t cached = 0;
+  const SequenceHandle a = pool.create(0, counting(0, 3), sampler(), cached);
+  const SequenceHandle b = pool.create(0, counting(0, 3), sampler(), cached);
+  const Growth rows[] = {{&pool.get(0, a), 5}, {&pool.get(0, b), 1}};
+  bool refused = false;
+  try {
+    pool.grow(rows);
+  } catch (const EngineError& error) {
+    refused = error.code() == ErrorCode::kKvExhausted;
+  }
+  CHECK(refused);
+  CHECK_EQUAL(pool.counts().free, 2u);
+  CHECK(!pool.get(0, a).in_step);
+}
+
+UNIT_TEST(kv_lanes_on_threads_never_lose_a_block) {
+  KvPool pool(kLayout, 64);
+  std::vector<std::thread> lanes;
+  for (uint32_t lane = 0; lane < 4; ++lane) {
+    lanes.emplace_back([&pool, lane] {
+      std::mt19937 random(lane);
+      std::vector<SequenceHandle> mine;
+      for (int i = 0; i < 2000; ++i) {
+        uint32_t cached = 0;
+        try {
+          if (random() % 3 == 0) {
+            mine.push_back(pool.create(lane, counting(random() % 3, 1 + random() % 20), sampler(), cached));
+          } else if (!mine.empty()) {
+            const SequenceHandle handle = mine[random() % mine.size()];
+            switch (random() % 4) {
+              case 0:
+                pool.release(lane, handle);
+                break;
+              case 1:
+                pool.hand_over(lane, handle, (lane + 1) % 4);
+                break;
+              case 2:
+                pool.adopt(lane, handle);
+                break;
+              default:
+                append(pool, pool.get(lane, handle), counting(random() % 3, 1 + random() % 9));
+            }
+          }
+        } catch (const EngineError&) {
+          // Stale handles and a full pool are part of the game.
+        }
+        if (i % 500 == 499) pool.reclaim(lane);
+      }
+    });
+  }
+  for (std::thread& lane : lanes) lane.join();
+  for (uint32_t lane = 0; lane < 4; ++lane) pool.reclaim(lane);
+  check_whole(pool);
+  CHECK_EQUAL(pool.counts().used, 0u);
+  CHECK_EQUAL(pool.counts().sequences, 0u);
+}
+
+}  // namespace streamserve
