@@ -1,0 +1,34 @@
+import { type MetadataValue, native } from "./native-addon.js";
+
+export type { MetadataValue };
+
+/** One tensor of a GGUF file. */
+export interface TensorDescription {
+  readonly name: string;
+  /** GGUF's name of the format, e.g. "Q4_1"; "type 77" when it has no such number. */
+  readonly format: string;
+  /** Extents, innermost first. */
+  readonly shape: readonly number[];
+  /** Bytes it takes in the file; 0 for formats whose size is not known here. */
+  readonly bytes: number;
+}
+
+export interface GgufHeader {
+  readonly version: number;
+  readonly metadata: ReadonlyMap<string, MetadataValue>;
+  readonly tensors: readonly TensorDescription[];
+}
+
+/**
+ * Reads the header of a GGUF file (versions 2 and 3): tokenizer, chat template, hyper-parameters, tensor list.
+ * Every length is checked; weights are not read. Throws `model_not_found`, `model_file_truncated` or
+ * `model_file_invalid`.
+ */
+export function readMetadata(path: string): GgufHeader {
+  const header = native((addon) => addon.readMetadata(path));
+  return {
+    version: header.version,
+    metadata: new Map(header.entries),
+    tensors: header.tensors.map(([name, format, shape, bytes]) => ({ name, format, shape, bytes })),
+  };
+}

@@ -1,0 +1,143 @@
+import { existsSync } from "node:fs";
+import { createRequire } from "node:module";
+import { fileURLToPath } from "node:url";
+import { ERROR_CODES, type ErrorCode, StreamServeError } from "../errors.js";
+
+/** Values of a GGUF header: booleans arrive as a Uint8Array when in an array. */
+export type MetadataValue =
+  | boolean
+  | number
+  | bigint
+  | string
+  | readonly string[]
+  | Uint8Array
+  | Int8Array
+  | Uint16Array
+  | Int16Array
+  | Uint32Array
+  | Int32Array
+  | Float32Array
+  | Float64Array
+  | BigUint64Array
+  | BigInt64Array;
+
+/** What build/Release/streamserve.node exports. Everything else in src/engine wraps it. */
+export interface NativeAddon {
+  readMetadata(path: string): {
+    version: number;
+    entries: [string, MetadataValue][];
+    tensors: [string, string, number[], number][];
+  };
+  openEngine(
+    path: string,
+    instructionSet: string,
+    kvTokens: number,
+    blockTokens: number,
+    threads: number,
+    contextTokens: number,
+    exact: boolean,
+  ): EngineInfo;
+  closeEngine(engine: number): void;
+  /** `out`: int8 and f32 multiply-adds and bytes read, a second. */
+  measureCeilings(instructionSet: string, threads: number, readBytes: number, out: Float64Array): void;
+  /** `out`: total, free, cached, used blocks, sequences. */
+  kv(engine: number, out: Uint32Array): void;
+  /** Gives a number that is valid on this thread. */
+  openLane(engine: number, lane: number, decode: boolean, maxRows: number, maxBatchTokens: number): number;
+  closeLane(lane: number): void;
+  /** `sampling`: the ten numbers of `Sampling` in its order, without stop ids and bias. `out`: index, epoch, cached. */
+  createSequence(
+    lane: number,
+    prompt: Uint32Array,
+    outputFrom: number,
+    sampling: Float64Array,
+    stopIds: Uint32Array,
+    biasIds: Uint32Array,
+    biases: Float32Array,
+    out: Uint32Array,
+  ): void;
+  release(lane: number, index: number, epoch: number): void;
+  handOver(lane: number, index: number, epoch: number, toLane: number): void;
+  adopt(lane: number, index: number, epoch: number): void;
+  length(lane: number, index: number, epoch: number): number;
+  submit(lane: number, batch: Int32Array): void;
+  finished(lane: number): boolean;
+  collect(lane: number, integers: Int32Array, floats: Float32Array): void;
+  score(lane: number, ids: Uint32Array, from: number, out: Float32Array): void;
+}
+
+/** An engine of this process, as `openEngine` gives it; plain data that any thread may use. */
+export interface EngineInfo {
+  readonly id: number;
+  readonly architecture: string;
+  readonly vocabulary: number;
+  readonly contextTokens: number;
+  readonly layers: number;
+  readonly embedding: number;
+  readonly feedForward: number;
+  readonly heads: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+  readonly blockTokens: number;
+  /** Bytes of packed weights and embeddings. */
+  readonly weightBytes: number;
+  /** Bytes of the whole KV pool; pages are taken as they are first used. */
+  readonly kvBytes: number;
+  /** Kernel family in use. */
+  readonly instructionSet: string;
+  /** Compute threads that all lanes of the process share. */
+  readonly threads: number;
+}
+
+/** From dist/engine/ as from src/engine/. */
+const ADDON_PATH = fileURLToPath(new URL("../../build/Release/streamserve.node", import.meta.url));
+
+let loaded: NativeAddon | undefined;
+
+/**
+ * The addon, loaded on first use by each thread. Throws `native_addon_missing` when it has not been built or
+ * does not load on this machine.
+ */
+export function nativeAddon(): NativeAddon {
+  if (loaded) return loaded;
+  if (!existsSync(ADDON_PATH)) {
+    throw new StreamServeError(
+      "native_addon_missing",
+      `The native engine has not been built: run "npm run build" (it needs make and g++), then start again.`,
+      { path: ADDON_PATH },
+    );
+  }
+  try {
+    loaded = createRequire(import.meta.url)(ADDON_PATH) as NativeAddon;
+  } catch (cause) {
+    throw new StreamServeError(
+      "native_addon_missing",
+      `The native engine does not load (${cause instanceof Error ? cause.message : String(cause)}): run "npm run build" again on this machine.`,
+      { path: ADDON_PATH },
+      { cause },
+    );
+  }
+  return loaded;
+}
+
+function isErrorCode(code: unknown): code is ErrorCode {
+  return typeof code === "string" && Object.hasOwn(ERROR_CODES, code);
+}
+
+/** Turns an error of the addon into a `StreamServeError` with the same code. */
+export function engineError(error: unknown): StreamServeError {
+  if (error instanceof StreamServeError) return error;
+  const message = error instanceof Error ? error.message : String(error);
+  const code = error instanceof Error && "code" in error ? error.code : undefined;
+  return new StreamServeError(isErrorCode(code) ? code : "internal", message, {}, { cause: error });
+}
+
+/** Calls into the addon; what it throws comes out as a `StreamServeError`. */
+export function native<R>(call: (addon: NativeAddon) => R): R {
+  const addon = nativeAddon();
+  try {
+    return call(addon);
+  } catch (error) {
+    throw engineError(error);
+  }
+}

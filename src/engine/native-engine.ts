@@ -1,0 +1,188 @@
+import type { Job } from "../runtime/actor.js";
+import type {
+  CreatedSequence,
+  KvCounts,
+  LaneEngine,
+  LaneLimits,
+  LaneRole,
+  Sampling,
+  SequenceHandle,
+  StepResult,
+  StepRow,
+} from "./engine.js";
+import { type EngineInfo, engineError, type NativeAddon, native, nativeAddon } from "./native-addon.js";
+import { packBatch, type ResultArrays, resultArrays, unpackResult } from "./packing.js";
+
+export type { EngineInfo };
+
+export interface EngineOptions {
+  /** A GGUF file. */
+  readonly path: string;
+  /** Tokens of KV in the pool that all lanes share. */
+  readonly kvTokens: number;
+  /** Tokens in a KV block. */
+  readonly blockTokens?: number;
+  /** Compute threads over all lanes of the process; 0: one a core. */
+  readonly threads?: number;
+  /** Kernel family by name, or "auto". */
+  readonly instructionSet?: string;
+  /** Context limit in tokens; 0: the model's own. */
+  readonly contextTokens?: number;
+  /** Widens all matrices to f32: slow, and the reference of every other mode. */
+  readonly exact?: boolean;
+}
+
+/**
+ * Loads a model into the process. Blocks the calling thread while it reads and repacks the weights. Any thread may
+ * then open lanes by `info.id`. Throws the `model_*` errors, `out_of_memory` and `native_argument_invalid`.
+ */
+export function openEngine(options: EngineOptions): EngineInfo {
+  return native((addon) =>
+    addon.openEngine(
+      options.path,
+      options.instructionSet ?? "auto",
+      options.kvTokens,
+      options.blockTokens ?? 32,
+      options.threads ?? 0,
+      options.contextTokens ?? 0,
+      options.exact ?? false,
+    ),
+  );
+}
+
+/** Forgets an engine; its memory goes when its last lane is closed. Idempotent. */
+export function closeEngine(engine: number): void {
+  native((addon) => addon.closeEngine(engine));
+}
+
+/** Counts of an engine's KV pool, from any thread. */
+export function engineKv(engine: number): KvCounts {
+  const counts = new Uint32Array(5);
+  native((addon) => addon.kv(engine, counts));
+  const [totalBlocks = 0, freeBlocks = 0, cachedBlocks = 0, usedBlocks = 0, sequences = 0] = counts;
+  return { totalBlocks, freeBlocks, cachedBlocks, usedBlocks, sequences };
+}
+
+export interface LaneOptions {
+  readonly engine: EngineInfo;
+  /** Number that other lanes hand sequences over to. Opening it anew reclaims what its last owner left. */
+  readonly lane: number;
+  /** Decode lanes get cores first. */
+  readonly role: LaneRole;
+  readonly maxRows: number;
+  readonly maxBatchTokens: number;
+}
+
+/** One lane of a native engine; belongs to the thread that opened it. */
+export class NativeLane implements LaneEngine {
+  readonly limits: LaneLimits;
+  readonly #addon: NativeAddon;
+  readonly #engine: number;
+  readonly #lane: number;
+  readonly #results: ResultArrays;
+  readonly #created = new Uint32Array(3);
+  #batch: Int32Array;
+
+  /** Throws `native_argument_invalid` when there is no such engine or a limit is out of range. */
+  constructor(options: LaneOptions) {
+    const { engine, maxRows, maxBatchTokens } = options;
+    this.#addon = nativeAddon();
+    this.#engine = engine.id;
+    this.#lane = native((addon) =>
+      addon.openLane(engine.id, options.lane, options.role === "decode", maxRows, maxBatchTokens),
+    );
+    this.limits = {
+      contextTokens: engine.contextTokens,
+      vocabulary: engine.vocabulary,
+      blockTokens: engine.blockTokens,
+      maxRows,
+      maxBatchTokens,
+    };
+    this.#results = resultArrays(maxRows, maxBatchTokens);
+    this.#batch = new Int32Array(1 + 5 * maxRows + maxBatchTokens);
+  }
+
+  createSequence(prompt: Uint32Array, outputFrom: number, sampling: Sampling): CreatedSequence {
+    const numbers = Float64Array.of(
+      sampling.temperature,
+      sampling.topK,
+      sampling.topP,
+      sampling.minP,
+      sampling.repetitionPenalty,
+      sampling.presencePenalty,
+      sampling.frequencyPenalty,
+      sampling.seed,
+      Math.min(sampling.minTokens, 0xffff_ffff),
+      sampling.logprobs,
+    );
+    const created = this.#created;
+    this.#call((addon) =>
+      addon.createSequence(
+        this.#lane,
+        prompt,
+        outputFrom,
+        numbers,
+        Uint32Array.from(sampling.stopIds),
+        Uint32Array.from(sampling.logitBias.keys()),
+        Float32Array.from(sampling.logitBias.values()),
+        created,
+      ),
+    );
+    return { handle: { index: created[0]!, epoch: created[1]! }, cachedTokens: created[2]! };
+  }
+
+  release(sequence: SequenceHandle): void {
+    this.#call((addon) => addon.release(this.#lane, sequence.index, sequence.epoch));
+  }
+
+  handOver(sequence: SequenceHandle, toLane: number): void {
+    this.#call((addon) => addon.handOver(this.#lane, sequence.index, sequence.epoch, toLane));
+  }
+
+  adopt(sequence: SequenceHandle): void {
+    this.#call((addon) => addon.adopt(this.#lane, sequence.index, sequence.epoch));
+  }
+
+  length(sequence: SequenceHandle): number {
+    return this.#call((addon) => addon.length(this.#lane, sequence.index, sequence.epoch));
+  }
+
+  submit(rows: readonly StepRow[]): Job<StepResult> {
+    const batch = packBatch(rows, this.#batch);
+    this.#call((addon) => addon.submit(this.#lane, batch));
+    return {
+      finished: () => this.#call((addon) => addon.finished(this.#lane)),
+      collect: () => {
+        this.#call((addon) => addon.collect(this.#lane, this.#results.integers, this.#results.floats));
+        return unpackResult(rows.length, this.#results);
+      },
+    };
+  }
+
+  kv(): KvCounts {
+    return engineKv(this.#engine);
+  }
+
+  /**
+   * Natural-log probabilities of the whole vocabulary after each of `ids` from index `from` on, row by row. It
+   * computes every position afresh in a sequence of its own; meant for tests and tools.
+   */
+  score(ids: Uint32Array, from = 0): Float32Array {
+    const rows = Math.max(ids.length - from, 0);
+    const out = new Float32Array(rows * this.limits.vocabulary);
+    this.#call((addon) => addon.score(this.#lane, ids, from, out));
+    return out;
+  }
+
+  close(): void {
+    this.#call((addon) => addon.closeLane(this.#lane));
+  }
+
+  #call<R>(call: (addon: NativeAddon) => R): R {
+    try {
+      return call(this.#addon);
+    } catch (error) {
+      throw engineError(error);
+    }
+  }
+}

@@ -1,0 +1,49 @@
+import { StreamServeError } from "../errors.js";
+
+/**
+ * How text is cut into words before merging, by GGUF's name for it. The expressions are those the models were
+ * trained with, as their published tokenizer files give them (Oniguruma syntax).
+ */
+
+export interface PreTokenizer {
+  /** Applied one after the other, each to the pieces the one before left. */
+  readonly cuts: readonly string[];
+  /** A word that is in the vocabulary whole is taken without merging. */
+  readonly ignoreMerges: boolean;
+}
+
+const GPT2 = String.raw`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`;
+
+const modern = (numbers: string) =>
+  String.raw`(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|${numbers}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`;
+
+const gpt2: PreTokenizer = { cuts: [GPT2], ignoreMerges: false };
+const singleDigits: PreTokenizer = { cuts: [String.raw`\p{N}`, GPT2], ignoreMerges: false };
+const llama3: PreTokenizer = { cuts: [modern(String.raw`\p{N}{1,3}`)], ignoreMerges: true };
+const qwen2: PreTokenizer = { cuts: [modern(String.raw`\p{N}`)], ignoreMerges: false };
+
+const PRE_TOKENIZERS: ReadonlyMap<string, PreTokenizer> = new Map([
+  ["gpt-2", gpt2],
+  ["phi-2", gpt2],
+  ["smollm", singleDigits],
+  ["starcoder", singleDigits],
+  ["refact", singleDigits],
+  ["llama-bpe", llama3],
+  ["llama3", llama3],
+  ["llama-v3", llama3],
+  ["qwen2", qwen2],
+]);
+
+/** Throws `model_tokenizer_unsupported` naming the kind. */
+export function preTokenizer(name: string): PreTokenizer {
+  const found = PRE_TOKENIZERS.get(name);
+  if (found === undefined) {
+    const known = [...PRE_TOKENIZERS.keys()].join(", ");
+    throw new StreamServeError(
+      "model_tokenizer_unsupported",
+      `The model cuts text in a way called "${name}", which is not supported; these are: ${known}.`,
+      { preTokenizer: name },
+    );
+  }
+  return found;
+}
