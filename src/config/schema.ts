@@ -1,0 +1,186 @@
+import { z } from "zod";
+
+/**
+ * The configuration: one schema gives the types, the checks and the published JSON schema
+ * (config/schema.json). Every constant names its unit; presets live in config/*.yaml.
+ */
+
+const count = z.number().int().positive();
+const milliseconds = z.number().nonnegative();
+
+const server = z
+  .strictObject({
+    /** Loopback by default; any other address requires `apiKey`. */
+    host: z.string().default("127.0.0.1"),
+    port: z.number().int().min(0).max(65535).default(8080),
+    apiKey: z.string().min(1).optional(),
+    /** Browser origins that may connect besides the server's own. */
+    allowedOrigins: z.array(z.string()).default([]),
+    maxBodyBytes: count.default(4 * 1024 * 1024),
+    maxSockets: count.default(1024),
+    /** Generations that one WebSocket may have open. */
+    maxRequestsPerSocket: count.default(256),
+    /** Output tokens when a request names no `max_tokens`. */
+    defaultMaxTokens: count.default(512),
+    /** Tokens sent ahead of a reader that has not drained its socket. */
+    creditWindowTokens: count.default(256),
+    /** A reader that takes nothing for so long loses its stream (`slow_reader`). */
+    stallMs: milliseconds.default(60_000),
+  })
+  .prefault({});
+
+const engine = z
+  .strictObject({
+    /** Compute threads over all lanes; 0: one a core. */
+    threads: z.number().int().nonnegative().default(0),
+    /** Kernel family: "auto", "portable", "avx2", "avx2-vnni" or "avx512-vnni". */
+    instructionSet: z.string().default("auto"),
+    /** Tokens of KV in the pool that all lanes share. */
+    kvTokens: count.default(16_384),
+    /** Tokens in a KV block. */
+    blockTokens: z.union([z.literal(16), z.literal(32)]).default(32),
+    /** Context limit in tokens; 0: the model's own. */
+    contextTokens: z.number().int().nonnegative().default(0),
+  })
+  .prefault({});
+
+const lane = (rows: number, tokens: number) => ({
+  /** Most sequences in a step. */
+  maxRows: count.default(rows),
+  /** Most new tokens in a step. */
+  maxBatchTokens: count.default(tokens),
+  /** Least time between two load reports, in milliseconds: fresh against a request's life, rare against steps. */
+  reportMs: milliseconds.default(20),
+});
+
+const prefill = z
+  .strictObject({
+    ...lane(16, 256),
+    /**
+     * Prompt tokens that a millisecond of waiting is worth when prompts are ordered shortest first: at 0.5 a
+     * prompt of 4,000 tokens is overtaken for 8 s at most.
+     */
+    agingTokensPerMs: z.number().positive().default(0.5),
+    /** How long a prompt waits for KV blocks before it is given back, in milliseconds: several decode answers. */
+    kvPatienceMs: milliseconds.default(2000),
+    /** How often a prompt that lacks KV blocks is tried again, in milliseconds: about a decode step. */
+    kvRetryMs: milliseconds.default(5),
+  })
+  .prefault({});
+
+const decode = z
+  .strictObject({
+    ...lane(64, 256),
+    /** How often a lane without a runnable row looks at deadlines and stalled readers, in milliseconds. */
+    watchMs: milliseconds.default(100),
+    /** Steps told to the tuner in one message: its thread should not wake at every step. */
+    statsSteps: count.default(16),
+  })
+  .prefault({});
+
+const scheduler = z
+  .strictObject({
+    /** Requests waiting for admission, at most; one more is refused with `overloaded`. */
+    maxWaiting: count.default(1024),
+    /** Requests in lanes, at most. */
+    maxRunning: count.default(256),
+    /** A waiting request too big for the free KV is passed by smaller ones for so long, in milliseconds. */
+    passMs: milliseconds.default(2000),
+    /** An offline request that has waited so long goes before interactive ones, in milliseconds. */
+    offlinePatienceMs: milliseconds.default(60_000),
+    /** Requests behind one that does not fit that are tried: enough to fill gaps, few enough to be quick. */
+    lookAhead: count.default(16),
+    /** Requests over which the time that KV is held is averaged for predictions of waits. */
+    holdMemory: count.default(32),
+    /** What a refused client is told to wait while nothing is known, and the most, in milliseconds. */
+    retryAfterMs: milliseconds.default(1000),
+    mostRetryAfterMs: milliseconds.default(60_000),
+    /** How often lanes are asked what they hold, in milliseconds: bounds how long a lost request goes unnoticed. */
+    auditMs: milliseconds.default(1000),
+    /** Attempts at one request over lane deaths and preemptions, at most. */
+    maxAttempts: count.default(16),
+    /** A cancelled request is let go after so long even if no lane confirms, in milliseconds. */
+    closeMs: milliseconds.default(10_000),
+  })
+  .prefault({});
+
+const router = z
+  .strictObject({
+    /** Milliseconds a prompt token, and a decode step, until a lane has measured its own: a small model on a CPU. */
+    unknownTokenMs: z.number().positive().default(2),
+    unknownStepMs: z.number().positive().default(10),
+    /** Share by which one more row lengthens a decode step; weights are read once for all rows. */
+    rowShare: z.number().nonnegative().default(0.1),
+    /** Cost of moving a KV block within a pair, in milliseconds; 0 where both lanes share a pool. */
+    handOffBlockMs: milliseconds.default(0),
+    /** A busy lane silent for so long is predicted to be later by the rest, in milliseconds. */
+    staleMs: milliseconds.default(200),
+    /** Predicted wait for a KV block that is not free, in milliseconds: about what a step frees. */
+    missingBlockMs: milliseconds.default(50),
+  })
+  .prefault({});
+
+const speculation = z
+  .strictObject({
+    /** Draft tokens a row and step, at most; 0 turns speculation off. */
+    maxDepth: z.number().int().min(0).max(16).default(8),
+    /** Longest and shortest suffix looked up in prompt and output, in tokens. */
+    longestSuffix: count.default(5),
+    shortestSuffix: count.default(2),
+    /** Earlier places compared in a look-up, at most: bounds its time to about a microsecond. */
+    candidates: count.default(32),
+    /** Draft depth before anything has been measured. */
+    firstDepth: z.number().int().min(0).max(16).default(2),
+    /** Row-steps over which acceptance is remembered. */
+    memoryRows: count.default(256),
+    /** Acceptance of a first draft assumed before any was tried. */
+    priorAcceptance: z.number().min(0).max(1).default(0.3),
+    /** One report to the tuner in so many is followed by a probe at another depth. */
+    probeEvery: count.default(16),
+    /** Decode step assumed at first, in milliseconds: fixed, a new token, a thousand tokens of context. */
+    priorFixedMs: milliseconds.default(5),
+    priorTokenMs: milliseconds.default(0.6),
+    priorContextMs: milliseconds.default(0.2),
+    /** Share of what was learnt of step times that each step leaves; 0.995 remembers about 200 steps. */
+    forgetting: z.number().min(0.5).max(1).default(0.995),
+  })
+  .prefault({});
+
+const runtime = z
+  .strictObject({
+    /** Ring capacity of an edge, in bytes; a power of two. */
+    ringBytes: count.default(1 << 18),
+    /** Ring capacity of edges that carry signals alone, in bytes; a power of two. */
+    signalRingBytes: count.default(1 << 16),
+    /** Slab for prompts and outputs of live requests, in bytes. */
+    promptSlabBytes: count.default(32 * 1024 * 1024),
+    /** Restarts of an actor allowed within `restartWithinMs`. */
+    restarts: count.default(10),
+    restartWithinMs: milliseconds.default(60_000),
+    /** Delay before the first restart, and the most it doubles up to, in milliseconds. */
+    restartDelayMs: milliseconds.default(10),
+    mostRestartDelayMs: milliseconds.default(2000),
+    /** How often the gateway looks at held streams, and tries full edges again, in milliseconds. */
+    gatewayTickMs: milliseconds.default(250),
+    gatewayRetryMs: milliseconds.default(2),
+    /** Record trace rings from the start. */
+    trace: z.boolean().default(false),
+  })
+  .prefault({});
+
+export const configSchema = z.strictObject({
+  /** Catalogue name, or the path of a .gguf file. */
+  model: z.string().default("smollm2-135m-instruct"),
+  /** Stream pairs: each one prefill lane and one decode lane. */
+  pairs: z.number().int().min(1).max(64).default(1),
+  server,
+  engine,
+  prefill,
+  decode,
+  scheduler,
+  router,
+  speculation,
+  runtime,
+});
+
+export type Config = z.output<typeof configSchema>;
