@@ -1,0 +1,289 @@
+import type { LaneEngine, StepResult, StepRow } from "../engine/engine.js";
+import type { ActorRef, Behaviour, Context } from "../runtime/actor.js";
+import { DecodeRow, type DraftingOptions } from "./decode-row.js";
+import { codeOf, finishOf, tellCancelled, tellFailed, tellLost } from "./endings.js";
+import { Holding } from "./holding.js";
+import { LaneMeter } from "./lane-meter.js";
+import { type AppMessage, CANCEL, DECODE, FINISH, LOST, type MessageNamed } from "./messages.js";
+import { Outbox } from "./outbox.js";
+import { copyPrompt } from "./prompt-region.js";
+import { StepStats } from "./step-stats.js";
+import { TokenBatch } from "./token-batch.js";
+
+export interface DecodeOptions {
+  readonly pair: number;
+  readonly maxRows: number;
+  readonly maxBatchTokens: number;
+  readonly drafting: DraftingOptions;
+  /** Draft depth until the tuner has learnt something. */
+  readonly firstDepth: number;
+  /** A row that has waited so long for credit fails with `slow_reader`, in milliseconds. */
+  readonly stallMs: number;
+  /** How often waiting rows are looked at while no step runs, in milliseconds. */
+  readonly watchMs: number;
+  readonly reportMs: number;
+  /** Steps told to the tuner in one message. */
+  readonly statsSteps: number;
+}
+
+type Ctx = Context<AppMessage>;
+
+/**
+ * Draws the output of many sequences, one batched step after another, each row verifying drafts as deep as the
+ * tuner says. A row without credit is parked: it keeps its KV and joins no step. What a step drew goes to the
+ * gateway in one message. While a step computes, the mailbox is served; rows that come or go meanwhile take
+ * effect at the next step.
+ */
+export class DecodeLane implements Behaviour<AppMessage> {
+  /** In order of arrival: the last is the youngest. */
+  readonly #rows: Holding<DecodeRow>;
+  readonly #meter: LaneMeter;
+  readonly #stats: StepStats;
+  #depth: number;
+  /** False for one step after the pool ran short: drafts need blocks too. */
+  #draftAllowed = true;
+  /** Where the next step starts among the rows, so that more rows than fit take turns. */
+  #turn = 0;
+  /** Rows of the next step at most: 1 after a step was refused, to find the row at fault. */
+  #rowLimit: number;
+  #watching = false;
+  #gateway!: ActorRef;
+  #tuner!: ActorRef;
+  #audience!: readonly ActorRef[];
+  #scheduler!: Outbox;
+
+  constructor(
+    readonly options: DecodeOptions,
+    readonly engine: LaneEngine,
+  ) {
+    this.#meter = new LaneMeter(DECODE, options.pair, engine, options.reportMs);
+    this.#rows = new Holding(
+      (row) => engine.release(row.handle),
+      () => this.#meter.touch(),
+    );
+    this.#stats = new StepStats(options.pair, options.drafting.maxDepth, options.statsSteps);
+    this.#depth = Math.min(options.firstDepth, options.drafting.maxDepth);
+    this.#rowLimit = options.maxRows;
+  }
+
+  started(ctx: Ctx): void {
+    this.#gateway = ctx.ref("gateway");
+    this.#tuner = ctx.ref("tuner");
+    this.#audience = [ctx.ref("router"), this.#gateway];
+    this.#scheduler = new Outbox(ctx.ref("scheduler"));
+    ctx.tell(ctx.ref("router"), { type: "hello", incarnation: ctx.incarnation });
+    this.#scheduler.send(ctx, { type: "hello", incarnation: ctx.incarnation });
+  }
+
+  receive(message: AppMessage, ctx: Ctx): void {
+    switch (message.type) {
+      case "handoff":
+        this.#take(message, ctx);
+        return;
+      case "credit": {
+        const row = this.#rows.get(message.request);
+        if (row?.journey.attempt === message.attempt) row.allow(message.upTo);
+        return;
+      }
+      case "cancel": {
+        const row = this.#rows.cancelled(message);
+        if (row) this.#rows.leave(row, () => tellCancelled(ctx, this.#gateway, row.journey, message.reason));
+        return;
+      }
+      case "depth":
+        this.#depth = Math.min(message.depth, this.options.drafting.maxDepth);
+        this.#meter.touch();
+        return;
+      case "reset":
+        this.#rows.advance(message.generation);
+        return;
+      case "audit":
+        this.#rows.answer(ctx, this.#scheduler, message, DECODE, this.options.pair);
+        return;
+      case "tick":
+        this.#watching = false;
+        return;
+    }
+  }
+
+  drained(ctx: Ctx): void {
+    this.#scheduler.flush(ctx);
+    if (!ctx.working) this.#startStep(ctx);
+    this.#report(ctx);
+  }
+
+  inspect(): Readonly<Record<string, unknown>> {
+    return { rows: this.#rows.size, depth: this.#depth, generation: this.#rows.generation };
+  }
+
+  stopped(): void {
+    this.engine.close();
+  }
+
+  #take(message: MessageNamed<"handoff">, ctx: Ctx): void {
+    this.#rows.advance(message.generation);
+    this.#meter.taken++;
+    this.#meter.touch();
+    const startedAt = ctx.now();
+    const handle = { index: message.handle, epoch: message.epoch };
+    try {
+      this.engine.adopt(handle);
+    } catch (error) {
+      // A predecessor of this lane died with the sequence on its way: the pool has taken it back.
+      ctx.log("warn", "hand-off came too late", { request: message.request, code: codeOf(error) });
+      tellLost(ctx, this.#gateway, message, LOST.lane);
+      return;
+    }
+    if (!this.#rows.admits(message)) {
+      this.engine.release(handle);
+      return;
+    }
+    const { drafting } = this.options;
+    const prompt = drafting.maxDepth > 0 ? copyPrompt(message, ctx.bytes(message.prompt)) : undefined;
+    this.#rows.put(new DecodeRow(message, handle, prompt, drafting));
+    ctx.trace("adopt", startedAt, message.request, this.#rows.size);
+  }
+
+  #startStep(ctx: Ctx): void {
+    if (this.#rows.size === 0) return;
+    const depth = this.#draftAllowed ? this.#depth : 0;
+    const { step, batch, tokens } = this.#gather(depth, ctx);
+    if (batch.length === 0) {
+      if (this.#rows.size > 0) this.#watch(ctx);
+      return;
+    }
+    const startedAt = ctx.now();
+    this.#rows.beginStep(step);
+    ctx.work(
+      () => this.engine.submit(batch),
+      (result: StepResult) => {
+        // A step belongs to all its rows; only a lone one can be named.
+        ctx.trace("decode", startedAt, step.length === 1 ? step[0]!.journey.request : 0, tokens);
+        this.#meter.step(result, step.length);
+        this.#finishStep(result, depth, tokens, ctx);
+      },
+      (error) => this.#failStep(error, ctx),
+    );
+  }
+
+  /** The rows of the next step: all that may go on, in turns when there are more than fit. */
+  #gather(depth: number, ctx: Ctx): { step: DecodeRow[]; batch: StepRow[]; tokens: number } {
+    const rows = [...this.#rows.values()];
+    const step: DecodeRow[] = [];
+    const batch: StepRow[] = [];
+    const most = Math.min(this.#rowLimit, this.engine.limits.maxRows);
+    const budget = Math.min(this.options.maxBatchTokens, this.engine.limits.maxBatchTokens);
+    let tokens = 0;
+    if (this.#turn >= rows.length) this.#turn = 0;
+    let seen = 0;
+    for (; seen < rows.length && batch.length < most && tokens < budget; seen++) {
+      const row = rows[(this.#turn + seen) % rows.length] as DecodeRow;
+      if (!this.#goesOn(row, ctx)) continue;
+      const rowTokens = row.prepare(Math.min(depth, budget - tokens - 1));
+      tokens += rowTokens.length;
+      step.push(row);
+      batch.push({ sequence: row.handle, tokens: rowTokens, drafts: row.drafts, sample: true });
+    }
+    if (seen < rows.length) this.#turn = (this.#turn + seen) % rows.length;
+    return { step, batch, tokens };
+  }
+
+  /** False for a row that joins no step now; one that has waited too long, or is past its deadline, ends here. */
+  #goesOn(row: DecodeRow, ctx: Ctx): boolean {
+    const now = ctx.now();
+    const { journey } = row;
+    if (journey.deadline > 0 && now >= journey.deadline) {
+      this.#rows.leave(row, () => tellCancelled(ctx, this.#gateway, journey, CANCEL.deadline));
+      return false;
+    }
+    if (row.credit > 0) return true;
+    if (row.parkedSince === undefined) {
+      row.parkedSince = now;
+      const { request, attempt } = journey;
+      const { pair } = this.options;
+      ctx.tell(this.#gateway, { type: "starved", request, attempt, pair, upTo: row.creditUpTo });
+    } else if (now - row.parkedSince >= this.options.stallMs) {
+      const reason = `The reader took nothing for ${this.options.stallMs} ms: read faster, or ask for fewer tokens.`;
+      this.#rows.leave(row, () => tellFailed(ctx, this.#gateway, journey, "slow_reader", reason));
+    }
+    return false;
+  }
+
+  /** Looks at waiting rows again later, when no step will. */
+  #watch(ctx: Ctx): void {
+    if (this.#watching) return;
+    this.#watching = true;
+    ctx.after(this.options.watchMs, { type: "tick" });
+  }
+
+  #finishStep(result: StepResult, depth: number, tokens: number, ctx: Ctx): void {
+    const step = this.#rows.endStep();
+    this.#rowLimit = this.options.maxRows;
+    this.#draftAllowed = true;
+    const batch = new TokenBatch();
+    let contextTokens = 0;
+    step.forEach((row, i) => {
+      contextTokens += row.length;
+      if (row.leaving) return;
+      const drawn = result.rows[i]!;
+      const { carried } = row;
+      const index = row.produced - (carried ? carried.ids.length : 0);
+      this.#stats.row(depth, row.drafts, drawn);
+      row.accept(drawn.tokens);
+      const finish = finishOf(drawn, row.produced, row.journey);
+      if (finish !== FINISH.none) this.#rows.leave(row, () => {});
+      batch.add(row.journey, index, carried, drawn, finish, row.drafts, row.journey.cachedTokens);
+    });
+    if (!batch.empty) ctx.tell(this.#gateway, batch.message(this.options.pair, DECODE));
+    this.#rows.staying(step);
+    this.#stats.step(step.length, tokens, contextTokens, result.computeMs);
+    if (this.options.drafting.maxDepth > 0) this.#stats.report(ctx, this.#tuner);
+  }
+
+  #failStep(error: Error, ctx: Ctx): void {
+    const step = this.#rows.endStep();
+    const drafted = step.some((row) => row.drafts > 0);
+    const staying = this.#rows.staying(step);
+    if (codeOf(error) === "kv_exhausted") {
+      // Drafts are the first to give way, then a parked row, then the youngest.
+      if (drafted) this.#draftAllowed = false;
+      else this.#preempt(ctx);
+      return;
+    }
+    if (staying.length > 1) {
+      // One of them is at fault: the next steps take them one by one, so that the others go on.
+      this.#rowLimit = 1;
+      return;
+    }
+    for (const row of staying) {
+      ctx.log("error", "decode failed", { request: row.journey.request, reason: error.message });
+      this.#rows.leave(row, () => tellFailed(ctx, this.#gateway, row.journey, codeOf(error), error.message));
+    }
+  }
+
+  #preempt(ctx: Ctx): void {
+    const rows = [...this.#rows.values()];
+    const victim = rows.findLast((row) => row.parkedSince !== undefined) ?? rows.at(-1);
+    if (!victim) return;
+    this.#meter.preemptions++;
+    ctx.log("info", "out of KV blocks: a row gives way", { request: victim.journey.request });
+    this.#rows.leave(victim, () => tellLost(ctx, this.#gateway, victim.journey, LOST.preempted));
+  }
+
+  #report(ctx: Ctx): void {
+    let contextTokens = 0;
+    for (const row of this.#rows.values()) contextTokens += row.length;
+    this.#meter.report(ctx, this.#audience, this.#rows.size === 0, {
+      rows: this.#rows.inStep,
+      queued: Math.max(0, this.#rows.size - this.#rows.inStep),
+      queuedTokens: 0,
+      contextTokens,
+      draftDepth: this.#depth,
+    });
+  }
+}
+
+/** Builds a decode lane; `resources` is its face of the engine. */
+export function decodeLane(options: DecodeOptions, resources: LaneEngine): Behaviour<AppMessage> {
+  return new DecodeLane(options, resources);
+}

@@ -1,0 +1,207 @@
+import type { Config } from "../config/schema.js";
+import type { ServiceInfo } from "../gateway/generation.js";
+import type {
+  ActorSpec,
+  Deployment,
+  EdgeSpec,
+  ExportRef,
+  RestartPolicy,
+  WhenFull,
+} from "../runtime/actor.js";
+import type { DecodeOptions } from "./decode-lane.js";
+import type { GatewayOptions } from "./gateway.js";
+import { protocol } from "./messages.js";
+import type { PrefillOptions } from "./prefill-lane.js";
+import type { RouterOptions } from "./router.js";
+import type { SchedulerOptions } from "./scheduler.js";
+import type { TunerOptions } from "./tuner.js";
+
+/** What a deployment needs to know besides the configuration. */
+export interface DeploymentFacts {
+  readonly totalBlocks: number;
+  readonly blockTokens: number;
+  /** Added to each lane's options for its `resources`: how to reach the engine. */
+  readonly engine: Readonly<Record<string, unknown>>;
+  /** Opens a lane's engine; absent where the host provides it (the simulator). */
+  readonly laneResources?: ExportRef;
+}
+
+/** Number of a lane in the engine. */
+export function laneNumber(role: "prefill" | "decode", pair: number): number {
+  return 2 * pair + (role === "prefill" ? 0 : 1);
+}
+
+/** Bytes of a row and of a drawn token with all its log-probabilities in a `tokens` message, and of an audited request. */
+const ROW_BYTES = 40;
+const TOKEN_BYTES = 8 + 8 * 20;
+const AUDITED_BYTES = 8;
+/** What frames and messages have besides. */
+const MESSAGE_BYTES = 256;
+
+/**
+ * The least `runtime.ringBytes` that takes whatever a lane may have to say in one message (a frame takes at most half
+ * of its ring): a lane that can't say it dies, and so do its successors.
+ */
+export function leastRingBytes({ prefill, decode, scheduler }: Config): number {
+  const step = ({ maxRows, maxBatchTokens }: Config["prefill"] | Config["decode"]) =>
+    // A row may repeat the token that prefill drew.
+    maxRows * ROW_BYTES + (maxBatchTokens + maxRows) * TOKEN_BYTES;
+  const most = Math.max(step(prefill), step(decode), scheduler.maxRunning * AUDITED_BYTES);
+  return 2 ** Math.ceil(Math.log2(2 * (most + MESSAGE_BYTES)));
+}
+
+export function gatewayOptions(config: Config, info: ServiceInfo): GatewayOptions {
+  return {
+    info,
+    maxAttempts: config.scheduler.maxAttempts,
+    stallMs: config.server.stallMs,
+    closeMs: config.scheduler.closeMs,
+    tickMs: config.runtime.gatewayTickMs,
+    retryMs: config.runtime.gatewayRetryMs,
+  };
+}
+
+/**
+ * The actors of StreamServe and the edges between them. A request's way down is `block` from the scheduler on,
+ * so that nothing admitted is dropped; whatever flows against it is `refuse`, with an outbox at its sender, so
+ * that no circle of actors can wait for itself; load and step statistics are `drop-oldest`.
+ */
+export function deployment(config: Config, facts: DeploymentFacts): Deployment {
+  const pairs = Array.from({ length: config.pairs }, (_, pair) => pair);
+  return {
+    protocol,
+    protocolRef: { module: new URL("./messages.js", import.meta.url).href, name: "protocol" },
+    actors: actors(config, facts, pairs),
+    edges: edges(config, pairs),
+    slabs: [{ owner: "gateway", bytes: config.runtime.promptSlabBytes }],
+  };
+}
+
+function behaviour(file: string, name: string): ExportRef {
+  return { module: new URL(`./${file}.js`, import.meta.url).href, name };
+}
+
+function actors(config: Config, facts: DeploymentFacts, pairs: readonly number[]): ActorSpec[] {
+  const restart: RestartPolicy = {
+    most: config.runtime.restarts,
+    withinMs: config.runtime.restartWithinMs,
+    delayMs: config.runtime.restartDelayMs,
+    mostDelayMs: config.runtime.mostRestartDelayMs,
+  };
+  const lane = (
+    role: "prefill" | "decode",
+    pair: number,
+    options: PrefillOptions | DecodeOptions,
+  ): ActorSpec => ({
+    name: `${role}.${pair}`,
+    behaviour: behaviour(`${role}-lane`, `${role}Lane`),
+    options: { ...options, ...facts.engine, role, lane: laneNumber(role, pair) },
+    ...(facts.laneResources ? { resources: facts.laneResources } : {}),
+    restart,
+  });
+  return [
+    // A live object of the host program: see `gatewayOptions` and `StartOptions.behaviours`.
+    {
+      name: "gateway",
+      behaviour: behaviour("gateway", "GatewayActor"),
+      options: {},
+      thread: "main",
+      restart,
+    },
+    {
+      name: "scheduler",
+      behaviour: behaviour("scheduler", "scheduler"),
+      options: schedulerOptions(config, facts),
+      restart,
+    },
+    {
+      name: "router",
+      behaviour: behaviour("router", "router"),
+      options: routerOptions(config, facts),
+      restart,
+    },
+    { name: "tuner", behaviour: behaviour("tuner", "tuner"), options: tunerOptions(config), restart },
+    ...pairs.map((pair) => lane("prefill", pair, prefillOptions(config, pair))),
+    ...pairs.map((pair) => lane("decode", pair, decodeOptions(config, pair))),
+  ];
+}
+
+function edges(config: Config, pairs: readonly number[]): EdgeSpec[] {
+  const { ringBytes, signalRingBytes } = config.runtime;
+  const edge = (from: string, to: string, whenFull: WhenFull): EdgeSpec => ({
+    from,
+    to,
+    whenFull,
+    bytes: whenFull === "drop-oldest" ? signalRingBytes : ringBytes,
+  });
+  return [
+    edge("gateway", "scheduler", "refuse"),
+    edge("scheduler", "gateway", "block"),
+    edge("scheduler", "router", "block"),
+    edge("router", "scheduler", "refuse"),
+    ...pairs.flatMap((pair) => [
+      edge("router", `prefill.${pair}`, "block"),
+      edge("router", `decode.${pair}`, "block"),
+      edge(`prefill.${pair}`, `decode.${pair}`, "block"),
+      edge(`prefill.${pair}`, "gateway", "block"),
+      edge(`decode.${pair}`, "gateway", "block"),
+      edge(`prefill.${pair}`, "scheduler", "refuse"),
+      edge(`decode.${pair}`, "scheduler", "refuse"),
+      edge("gateway", `decode.${pair}`, "refuse"),
+      edge(`prefill.${pair}`, "router", "drop-oldest"),
+      edge(`decode.${pair}`, "router", "drop-oldest"),
+      edge(`decode.${pair}`, "tuner", "drop-oldest"),
+      edge("tuner", `decode.${pair}`, "drop-oldest"),
+    ]),
+  ];
+}
+
+function schedulerOptions(config: Config, facts: DeploymentFacts): SchedulerOptions {
+  const { maxRunning, maxWaiting, passMs, offlinePatienceMs, lookAhead } = config.scheduler;
+  const { holdMemory, retryAfterMs, mostRetryAfterMs, auditMs } = config.scheduler;
+  return {
+    pairs: config.pairs,
+    blockTokens: facts.blockTokens,
+    totalBlocks: facts.totalBlocks,
+    maxRunning,
+    admission: { maxWaiting, passMs, offlinePatienceMs, lookAhead },
+    holdMemory,
+    retryAfterMs,
+    mostRetryAfterMs,
+    auditMs,
+  };
+}
+
+function routerOptions(config: Config, facts: DeploymentFacts): RouterOptions {
+  const guard = { ...config.router, maxRows: config.decode.maxRows };
+  return { pairs: config.pairs, blockTokens: facts.blockTokens, guard };
+}
+
+function tunerOptions(config: Config): TunerOptions {
+  const { maxDepth, firstDepth, memoryRows, priorAcceptance, probeEvery } = config.speculation;
+  const { priorFixedMs, priorTokenMs, priorContextMs, forgetting } = config.speculation;
+  return {
+    pairs: config.pairs,
+    maxDepth,
+    firstDepth: Math.min(firstDepth, maxDepth),
+    prior: { fixedMs: priorFixedMs, tokenMs: priorTokenMs, contextMs: priorContextMs, forgetting },
+    memoryRows,
+    priorAcceptance,
+    probeEvery,
+  };
+}
+
+function prefillOptions(config: Config, pair: number): PrefillOptions {
+  return { pair, decodeLane: laneNumber("decode", pair), ...config.prefill };
+}
+
+function decodeOptions(config: Config, pair: number): DecodeOptions {
+  const { maxDepth, firstDepth, longestSuffix, shortestSuffix, candidates } = config.speculation;
+  return {
+    pair,
+    ...config.decode,
+    drafting: { maxDepth, longestSuffix, shortestSuffix, candidates },
+    firstDepth: Math.min(firstDepth, maxDepth),
+    stallMs: config.server.stallMs,
+  };
+}

@@ -1,0 +1,140 @@
+import type { Context } from "../runtime/actor.js";
+import type { AppMessage, Journey, MessageNamed } from "./messages.js";
+import type { Outbox } from "./outbox.js";
+
+/** A request in a lane. */
+export interface Held {
+  readonly journey: Journey;
+  /** Set when it is to leave after the step in hand: what is to be said then. */
+  leaving: (() => void) | undefined;
+}
+
+/**
+ * What a lane holds, by request, and which of it is in the step in hand. A request that must leave while a step
+ * computes it leaves when that step has ended: until then the device writes to its KV.
+ */
+export class Holding<H extends Held> {
+  readonly #held = new Map<number, H>();
+  #step: readonly H[] = [];
+  #generation = 0;
+
+  /** `release` gives a request's sequence back; `changed` is called when one comes or goes. */
+  constructor(
+    readonly release: (held: H) => void,
+    readonly changed: () => void,
+  ) {}
+
+  get size(): number {
+    return this.#held.size;
+  }
+
+  /** In order of arrival. */
+  values(): IterableIterator<H> {
+    return this.#held.values();
+  }
+
+  get(request: number): H | undefined {
+    return this.#held.get(request);
+  }
+
+  has(held: H): boolean {
+    return this.#held.get(held.journey.request) === held;
+  }
+
+  /** The scheduler's incarnation that this lane listens to. */
+  get generation(): number {
+    return this.#generation;
+  }
+
+  /** Adopts a message's generation; a newer scheduler's first word voids what the one before it sent. */
+  advance(generation: number): void {
+    if (generation <= this.#generation) return;
+    this.#generation = generation;
+    for (const held of this.#held.values()) this.leave(held, () => {});
+  }
+
+  /** False if what comes is of a scheduler, or an attempt, that is over; an older attempt held here leaves. */
+  admits({ request, attempt, generation }: Journey): boolean {
+    if (generation < this.#generation) return false;
+    const older = this.#held.get(request);
+    if (older && older.journey.attempt >= attempt) return false;
+    if (older) this.leave(older, () => {});
+    return true;
+  }
+
+  put(held: H): void {
+    this.#held.set(held.journey.request, held);
+    this.changed();
+  }
+
+  /** What a cancel is about: the attempt it names, or one before that. */
+  cancelled({ request, attempt, generation }: MessageNamed<"cancel">): H | undefined {
+    if (generation < this.#generation) return undefined;
+    const held = this.#held.get(request);
+    return held && held.journey.attempt <= attempt ? held : undefined;
+  }
+
+  /** Takes a request out without releasing its sequence: it has been handed on, or is released already. */
+  forget(held: H): void {
+    if (this.has(held)) this.#held.delete(held.journey.request);
+    this.changed();
+  }
+
+  /** Takes a request out and releases its sequence, now or after the step it is in, and then says so. */
+  leave(held: H, say: () => void): void {
+    this.forget(held);
+    if (this.#step.includes(held)) {
+      held.leaving ??= say;
+      return;
+    }
+    this.release(held);
+    say();
+  }
+
+  /** How many requests the step in hand computes. */
+  get inStep(): number {
+    return this.#step.length;
+  }
+
+  beginStep(step: readonly H[]): void {
+    this.#step = step;
+  }
+
+  /** The requests of the step that has ended, in row order. */
+  endStep(): readonly H[] {
+    const step = this.#step;
+    this.#step = [];
+    return step;
+  }
+
+  /** Lets go of those of an ended step that were to leave; returns the others. */
+  staying(step: readonly H[]): H[] {
+    return step.filter((held) => {
+      if (!held.leaving) return true;
+      this.release(held);
+      held.leaving();
+      return false;
+    });
+  }
+
+  /** Tells the scheduler all that is held. */
+  answer(
+    ctx: Context<AppMessage>,
+    scheduler: Outbox,
+    { generation, serial }: MessageNamed<"audit">,
+    role: number,
+    pair: number,
+  ): void {
+    this.advance(generation);
+    const held = [...this.#held.values()];
+    scheduler.send(ctx, {
+      type: "audited",
+      generation,
+      serial,
+      role,
+      pair,
+      requests: Uint32Array.from(held, ({ journey }) => journey.request),
+      attempts: Uint32Array.from(held, ({ journey }) => journey.attempt),
+    });
+  }
+}

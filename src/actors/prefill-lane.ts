@@ -1,0 +1,268 @@
+import type { LaneEngine, RowResult, StepResult, StepRow } from "../engine/engine.js";
+import { chunkTokens, orderPrefills } from "../policy/chunking.js";
+import type { ActorRef, Behaviour, Context } from "../runtime/actor.js";
+import { codeOf, finishOf, tellCancelled, tellFailed, tellLost } from "./endings.js";
+import { Holding } from "./holding.js";
+import { LaneMeter } from "./lane-meter.js";
+import { type AppMessage, CANCEL, FINISH, LOST, type MessageNamed, PREFILL } from "./messages.js";
+import { Outbox } from "./outbox.js";
+import { PrefillPrompt } from "./prefill-prompt.js";
+import { TokenBatch } from "./token-batch.js";
+
+export interface PrefillOptions {
+  readonly pair: number;
+  /** Number of the pair's decode lane in the engine: where sequences are handed over to. */
+  readonly decodeLane: number;
+  readonly maxRows: number;
+  readonly maxBatchTokens: number;
+  readonly agingTokensPerMs: number;
+  readonly reportMs: number;
+  /** How long to wait for KV blocks before the prompt is given back, and how often to look, in milliseconds. */
+  readonly kvPatienceMs: number;
+  readonly kvRetryMs: number;
+}
+
+type Ctx = Context<AppMessage>;
+
+/**
+ * Computes prompts in chunks, several prompts a step, and draws each one's first token, which goes straight to
+ * the gateway. The sequence is then handed to the pair's decode lane: from that moment the prompt is not here
+ * any more, and a cancel for it is passed on.
+ */
+export class PrefillLane implements Behaviour<AppMessage> {
+  readonly #prompts: Holding<PrefillPrompt>;
+  readonly #meter: LaneMeter;
+  /** Rows of the next step at most: halved when the pool is short of blocks, 1 after a step was refused. */
+  #rowLimit: number;
+  #shortSince: number | undefined;
+  #retrying = false;
+  #gateway!: ActorRef;
+  #decode!: ActorRef;
+  #audience!: readonly ActorRef[];
+  #scheduler!: Outbox;
+
+  constructor(
+    readonly options: PrefillOptions,
+    readonly engine: LaneEngine,
+  ) {
+    this.#meter = new LaneMeter(PREFILL, options.pair, engine, options.reportMs);
+    this.#prompts = new Holding(
+      (prompt) => {
+        this.#meter.ended++;
+        prompt.close(engine);
+      },
+      () => this.#meter.touch(),
+    );
+    this.#rowLimit = options.maxRows;
+  }
+
+  started(ctx: Ctx): void {
+    this.#gateway = ctx.ref("gateway");
+    this.#decode = ctx.ref(`decode.${this.options.pair}`);
+    this.#audience = [ctx.ref("router"), this.#gateway];
+    this.#scheduler = new Outbox(ctx.ref("scheduler"));
+    ctx.tell(ctx.ref("router"), { type: "hello", incarnation: ctx.incarnation });
+    this.#scheduler.send(ctx, { type: "hello", incarnation: ctx.incarnation });
+  }
+
+  receive(message: AppMessage, ctx: Ctx): void {
+    switch (message.type) {
+      case "route":
+        this.#take(message, ctx);
+        return;
+      case "cancel": {
+        const prompt = this.#prompts.cancelled(message);
+        if (prompt)
+          this.#prompts.leave(prompt, () =>
+            tellCancelled(ctx, this.#gateway, prompt.journey, message.reason),
+          );
+        else ctx.tell(this.#decode, message);
+        return;
+      }
+      case "reset":
+        this.#prompts.advance(message.generation);
+        ctx.tell(this.#decode, message);
+        return;
+      case "audit":
+        this.#prompts.answer(ctx, this.#scheduler, message, PREFILL, this.options.pair);
+        ctx.tell(this.#decode, message);
+        return;
+      case "tick":
+        this.#retrying = false;
+        return;
+    }
+  }
+
+  drained(ctx: Ctx): void {
+    this.#scheduler.flush(ctx);
+    if (!ctx.working && !this.#retrying) this.#startStep(ctx);
+    this.#report(ctx);
+  }
+
+  inspect(): Readonly<Record<string, unknown>> {
+    return { prompts: this.#prompts.size, generation: this.#prompts.generation };
+  }
+
+  stopped(): void {
+    this.engine.close();
+  }
+
+  #take(message: MessageNamed<"route">, ctx: Ctx): void {
+    this.#prompts.advance(message.generation);
+    if (!this.#prompts.admits(message)) return;
+    this.#prompts.put(new PrefillPrompt(message, ctx.bytes(message.prompt), ctx.now()));
+    this.#meter.taken += message.promptTokens;
+  }
+
+  #startStep(ctx: Ctx): void {
+    this.#expire(ctx);
+    if (this.#prompts.size === 0) return;
+    const rows: StepRow[] = [];
+    const step: PrefillPrompt[] = [];
+    const { maxRows, maxBatchTokens } = this.engine.limits;
+    const most = Math.min(this.#rowLimit, maxRows);
+    const budget = Math.min(this.options.maxBatchTokens, maxBatchTokens);
+    let tokens = 0;
+    for (const prompt of orderPrefills([...this.#prompts.values()], this.options.agingTokensPerMs)) {
+      if (tokens === budget || rows.length === most) break;
+      const row = this.#row(prompt, budget - tokens, ctx);
+      if (!row) continue;
+      tokens += row.tokens.length;
+      rows.push(row);
+      step.push(prompt);
+    }
+    if (rows.length === 0) return;
+    const startedAt = ctx.now();
+    this.#prompts.beginStep(step);
+    ctx.work(
+      () => this.engine.submit(rows),
+      (result: StepResult) => {
+        ctx.trace("prefill", startedAt, step[0]!.journey.request, tokens);
+        this.#meter.step(result, tokens);
+        this.#finishStep(rows, result, ctx);
+      },
+      (error) => this.#failStep(error, ctx),
+    );
+  }
+
+  /** The prompt's next chunk; undefined when the engine does not take the prompt at all. */
+  #row(prompt: PrefillPrompt, budget: number, ctx: Ctx): StepRow | undefined {
+    try {
+      const sequence = prompt.open(this.engine);
+      const count = chunkTokens(prompt.remaining, budget);
+      const tokens = prompt.tokens.subarray(prompt.computed, prompt.computed + count);
+      return { sequence, tokens, drafts: 0, sample: count === prompt.remaining };
+    } catch (error) {
+      this.#fail(prompt, error, ctx);
+      return undefined;
+    }
+  }
+
+  #finishStep(rows: readonly StepRow[], result: StepResult, ctx: Ctx): void {
+    this.#rowLimit = this.options.maxRows;
+    this.#shortSince = undefined;
+    const batch = new TokenBatch();
+    const handOffs: (() => void)[] = [];
+    const step = this.#prompts.endStep();
+    step.forEach((prompt, i) => {
+      prompt.computed += rows[i]!.tokens.length;
+      if (prompt.leaving || !rows[i]!.sample) return;
+      const drawn = result.rows[i]!;
+      const finish = finishOf(drawn, prompt.firstIndex + drawn.tokens.length, prompt.journey);
+      if (finish !== FINISH.none) this.#prompts.leave(prompt, () => {});
+      else handOffs.push(() => this.#handOff(prompt, drawn, ctx));
+      batch.add(prompt.journey, prompt.firstIndex, undefined, drawn, finish, 0, prompt.cachedTokens);
+    });
+    // First tokens before hand-offs: they are what someone waits for.
+    if (!batch.empty) ctx.tell(this.#gateway, batch.message(this.options.pair, PREFILL));
+    for (const handOff of handOffs) handOff();
+    this.#prompts.staying(step);
+  }
+
+  #handOff(prompt: PrefillPrompt, drawn: RowResult, ctx: Ctx): void {
+    const { handle, journey } = prompt;
+    if (!handle) return;
+    const startedAt = ctx.now();
+    try {
+      this.engine.handOver(handle, this.options.decodeLane);
+    } catch (error) {
+      ctx.log("warn", "hand-over failed", { request: journey.request, error: String(error) });
+      this.#prompts.leave(prompt, () => tellLost(ctx, this.#gateway, journey, LOST.lane));
+      return;
+    }
+    this.#prompts.forget(prompt);
+    if (!ctx.tell(this.#decode, prompt.handOff(handle, drawn))) {
+      // It is gone for good, and adopts nothing.
+      this.engine.release(handle);
+      tellLost(ctx, this.#gateway, journey, LOST.lane);
+    }
+    ctx.trace("hand over", startedAt, journey.request, journey.promptTokens);
+  }
+
+  #failStep(error: Error, ctx: Ctx): void {
+    const staying = this.#prompts.staying(this.#prompts.endStep());
+    if (codeOf(error) === "kv_exhausted") this.#shortOfBlocks(staying, ctx);
+    // One of several is at fault: the next steps take them one by one, so that the others go on.
+    else if (staying.length > 1) this.#rowLimit = 1;
+    else for (const prompt of staying) this.#fail(prompt, error, ctx);
+  }
+
+  #shortOfBlocks(step: readonly PrefillPrompt[], ctx: Ctx): void {
+    if (step.length > 1) {
+      this.#rowLimit = Math.max(1, step.length >> 1);
+      return;
+    }
+    const [first] = step;
+    this.#shortSince ??= ctx.now();
+    // Prompts half done hold blocks that the first in line may need.
+    const youngest = [...this.#prompts.values()].findLast((prompt) => prompt.handle && prompt !== first);
+    if (youngest) {
+      youngest.close(this.engine);
+      return;
+    }
+    if (first && ctx.now() - this.#shortSince >= this.options.kvPatienceMs) {
+      this.#shortSince = undefined;
+      this.#meter.preemptions++;
+      this.#prompts.leave(first, () => tellLost(ctx, this.#gateway, first.journey, LOST.preempted));
+      return;
+    }
+    this.#retrying = true;
+    ctx.after(this.options.kvRetryMs, { type: "tick" });
+  }
+
+  #expire(ctx: Ctx): void {
+    const now = ctx.now();
+    for (const prompt of this.#prompts.values()) {
+      const { deadline } = prompt.journey;
+      if (deadline === 0 || deadline > now) continue;
+      this.#prompts.leave(prompt, () => tellCancelled(ctx, this.#gateway, prompt.journey, CANCEL.deadline));
+    }
+  }
+
+  #fail(prompt: PrefillPrompt, error: unknown, ctx: Ctx): void {
+    const reason = error instanceof Error ? error.message : String(error);
+    ctx.log("error", "prefill failed", { request: prompt.journey.request, reason });
+    this.#prompts.leave(prompt, () => tellFailed(ctx, this.#gateway, prompt.journey, codeOf(error), reason));
+  }
+
+  #report(ctx: Ctx): void {
+    let queuedTokens = 0;
+    let contextTokens = 0;
+    for (const prompt of this.#prompts.values()) {
+      queuedTokens += prompt.remaining;
+      contextTokens += prompt.computed;
+    }
+    this.#meter.report(ctx, this.#audience, this.#prompts.size === 0, {
+      rows: this.#prompts.inStep,
+      queued: Math.max(0, this.#prompts.size - this.#prompts.inStep),
+      queuedTokens,
+      contextTokens,
+      draftDepth: 0,
+    });
+  }
+}
+
+/** Builds a prefill lane; `resources` is its face of the engine. */
+export function prefillLane(options: PrefillOptions, resources: LaneEngine): Behaviour<AppMessage> {
+  return new PrefillLane(options, resources);
+}

@@ -1,0 +1,136 @@
+import { blocksFor } from "../policy/admission.js";
+import { FlowGuard, type FlowGuardConstants } from "../policy/flow-guard.js";
+import type { ActorRef, Behaviour, Context } from "../runtime/actor.js";
+import { ANY_PAIR, type AppMessage, type MessageNamed } from "./messages.js";
+import { Outbox } from "./outbox.js";
+
+export interface RouterOptions {
+  readonly pairs: number;
+  readonly blockTokens: number;
+  readonly guard: FlowGuardConstants;
+}
+
+type Ctx = Context<AppMessage>;
+
+/**
+ * FlowGuard's actor: takes what the scheduler admits to the pair of least predicted cost. It keeps no request:
+ * what it sends is in the lane's mailbox before its turn ends. Audits take the same way, and so do cancels; but
+ * these go to the decode lane at once too, which should not wait for a step of the prefill lane before it.
+ */
+export class Router implements Behaviour<AppMessage> {
+  readonly #guard: FlowGuard;
+  #gone: Uint8Array;
+  #prefills: readonly ActorRef[] = [];
+  #decodes: readonly ActorRef[] = [];
+  #lanes = new Map<ActorRef, { pair: number; role: "prefill" | "decode" }>();
+  #scheduler!: Outbox;
+  #routed = 0;
+
+  constructor(readonly options: RouterOptions) {
+    this.#guard = new FlowGuard(options.pairs, options.guard);
+    this.#gone = new Uint8Array(options.pairs);
+  }
+
+  started(ctx: Ctx): void {
+    this.#prefills = ctx.refs("prefill");
+    this.#decodes = ctx.refs("decode");
+    this.#scheduler = new Outbox(ctx.ref("scheduler"));
+    for (const role of ["prefill", "decode"] as const) {
+      ctx.refs(role).forEach((ref, pair) => {
+        this.#lanes.set(ref, { pair, role });
+        ctx.watch(ref);
+      });
+    }
+    this.#scheduler.send(ctx, { type: "hello", incarnation: ctx.incarnation });
+  }
+
+  receive(message: AppMessage, ctx: Ctx): void {
+    this.#scheduler.flush(ctx);
+    switch (message.type) {
+      case "route":
+        this.#route(message, ctx);
+        return;
+      case "cancel": {
+        const known = message.pair !== ANY_PAIR && message.pair < this.options.pairs;
+        for (const pair of known ? [message.pair] : this.#prefills.keys()) {
+          ctx.tell(this.#prefills[pair]!, message);
+          ctx.tell(this.#decodes[pair]!, message);
+        }
+        return;
+      }
+      case "audit":
+      case "reset":
+        this.#prefills.forEach((prefill, pair) => {
+          // One that is gone for good passes nothing on to its decode lane.
+          if (!ctx.tell(prefill, message)) ctx.tell(this.#decodes[pair]!, message);
+        });
+        return;
+      case "load":
+        this.#load(message, ctx);
+        return;
+      case "hello": {
+        const lane = ctx.sender === undefined ? undefined : this.#lanes.get(ctx.sender);
+        if (lane && message.incarnation > 0) this.#guard.up(lane.pair, lane.role);
+        return;
+      }
+    }
+  }
+
+  terminated(ref: ActorRef, restarting: boolean): void {
+    const lane = this.#lanes.get(ref);
+    if (!lane) return;
+    this.#guard.down(lane.pair, lane.role);
+    if (!restarting) this.#gone[lane.pair] = 1;
+  }
+
+  inspect(): Readonly<Record<string, unknown>> {
+    return { routed: this.#routed };
+  }
+
+  #route(message: MessageNamed<"route">, ctx: Ctx): void {
+    const query = {
+      promptTokens: message.promptTokens,
+      outputTokens: message.outputFrom + message.maxTokens - message.promptTokens,
+      blocks: blocksFor(message.outputFrom + message.maxTokens, this.options.blockTokens),
+    };
+    const startedAt = ctx.now();
+    // With every pair down, the first that is to come back has it in its mailbox then.
+    const pair = this.#guard.choose(query, ctx.now())?.pair ?? this.#gone.indexOf(0);
+    const lane = this.#prefills[pair];
+    if (lane === undefined) return;
+    this.#guard.sent(pair, query);
+    this.#routed++;
+    const { request, attempt, generation } = message;
+    ctx.tell(lane, message);
+    ctx.trace("route", startedAt, request, pair);
+    this.#scheduler.send(ctx, { type: "routed", request, attempt, generation, pair });
+  }
+
+  #load(message: MessageNamed<"load">, ctx: Ctx): void {
+    const { taken } = message;
+    if (message.role === 0) {
+      const { queuedTokens, tokenMs } = message;
+      this.#guard.prefill(
+        message.pair,
+        { queuedTokens, taken, tokenMs, ended: message.endedHere },
+        ctx.now(),
+      );
+      return;
+    }
+    this.#guard.decode(
+      message.pair,
+      {
+        rows: message.rows + message.queued,
+        taken,
+        stepMs: message.stepMs,
+        spareBlocks: message.spareBlocks,
+      },
+      ctx.now(),
+    );
+  }
+}
+
+/** Builds the router; it needs no resources. */
+export function router(options: RouterOptions): Behaviour<AppMessage> {
+  return new Router(options);
+}

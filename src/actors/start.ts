@@ -1,0 +1,108 @@
+import { setTimeout as delay } from "node:timers/promises";
+import type { Config } from "../config/schema.js";
+import { closeEngine, engineKv, openEngine } from "../engine/native-engine.js";
+import { StreamServeError } from "../errors.js";
+import type { GenerationService } from "../gateway/generation.js";
+import { ActorSystem } from "../runtime/threads/system.js";
+import { deployment, gatewayOptions, leastRingBytes } from "./deployment.js";
+import { GatewayActor } from "./gateway.js";
+
+/** A model served by its actors, each on its thread. */
+export interface ServingRuntime {
+  readonly service: GenerationService;
+  /** Inspection, traces, logs and deaths of the actors. */
+  readonly system: ActorSystem;
+  /**
+   * Takes no new requests, gives running ones `graceMs` (default 0) to end, cancels the rest, then stops all
+   * threads and frees the engine. Idempotent.
+   */
+  stop(graceMs?: number): Promise<void>;
+}
+
+/** How often a stopping runtime looks whether its requests have ended, in milliseconds. */
+const POLL_MS = 5;
+/** How long cancelled requests and the actors' mailboxes may take to settle at a stop, in milliseconds. */
+const SETTLE_MS = 2000;
+
+/**
+ * Opens a model file and starts the actors over it. Blocks the thread while weights are read. Throws
+ * `config_invalid` for mailboxes that are too small for the lanes, what `openEngine` throws, and what the first actor to fail fails with; then nothing is left open.
+ */
+export async function startRuntime(config: Config, modelPath: string): Promise<ServingRuntime> {
+  const least = leastRingBytes(config);
+  if (config.runtime.ringBytes < least) {
+    throw new StreamServeError(
+      "config_invalid",
+      `The lanes' largest messages need mailboxes of ${least} bytes: set runtime.ringBytes to that, or lower maxRows and maxBatchTokens of prefill and decode, or scheduler.maxRunning.`,
+      { ringBytes: config.runtime.ringBytes, least },
+    );
+  }
+  const { kvTokens, blockTokens, threads, instructionSet, contextTokens } = config.engine;
+  const engine = openEngine({
+    path: modelPath,
+    kvTokens,
+    blockTokens,
+    threads,
+    instructionSet,
+    contextTokens,
+  });
+  const { totalBlocks } = engineKv(engine.id);
+  const info = {
+    model: config.model,
+    contextTokens: engine.contextTokens,
+    vocabulary: engine.vocabulary,
+    instructionSet: engine.instructionSet,
+    threads: engine.threads,
+    kvTokens: totalBlocks * engine.blockTokens,
+    pairs: config.pairs,
+  };
+  let system: ActorSystem | undefined;
+  const gateway = new GatewayActor(gatewayOptions(config, info), () => ({
+    deadLetters: system?.deadLetters ?? 0,
+    restarts: system?.restarts ?? 0,
+    kv: engineKv(engine.id),
+  }));
+  try {
+    system = await ActorSystem.start(
+      deployment(config, {
+        totalBlocks,
+        blockTokens: engine.blockTokens,
+        engine: { engine },
+        laneResources: {
+          module: new URL("./lane-resources.js", import.meta.url).href,
+          name: "laneResources",
+        },
+      }),
+      { behaviours: { gateway }, tracing: config.runtime.trace },
+    );
+  } catch (error) {
+    closeEngine(engine.id);
+    throw error;
+  }
+  const started = system;
+  // Given up, it hears nothing any more: whoever waits for it is told now.
+  started.on("failed", ({ name }) => {
+    if (name === "gateway") gateway.stopped();
+  });
+  let stopping: Promise<void> | undefined;
+  const stop = async (graceMs: number): Promise<void> => {
+    gateway.drain();
+    await settled(gateway, graceMs);
+    gateway.cancelAll();
+    await settled(gateway, SETTLE_MS);
+    await started.stop({ drainMs: SETTLE_MS });
+    closeEngine(engine.id);
+  };
+  return {
+    service: gateway,
+    system,
+    stop: (graceMs = 0) => {
+      stopping ??= stop(graceMs);
+      return stopping;
+    },
+  };
+}
+
+async function settled(gateway: GatewayActor, withinMs: number): Promise<void> {
+  for (let waited = 0; gateway.open > 0 && waited < withinMs; waited += POLL_MS) await delay(POLL_MS);
+}
