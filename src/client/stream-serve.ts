@@ -1,0 +1,144 @@
+import type { z } from "zod";
+import { type Config, configSchema } from "../config/schema.js";
+import { StreamServeError } from "../errors.js";
+import type { ServingCore } from "../gateway/core.js";
+import { generateText } from "../gateway/generate-text.js";
+import type { Generation, ServiceInfo, ServiceSnapshot } from "../gateway/generation.js";
+import { Grants } from "../gateway/grants.js";
+import { asStreamServeError } from "../gateway/http-errors.js";
+import { openCore } from "../gateway/open-core.js";
+import { type CheckedOptions, checkChat, checkComplete } from "../gateway/options.js";
+import { encodePrompt, OPTION_NAMES, prepare } from "../gateway/prepare.js";
+import { check } from "../gateway/validation.js";
+import type { LogEntry } from "../runtime/threads/system.js";
+import { GenerationStream } from "./generation-stream.js";
+import type { ChatOptions, CompleteOptions, TextGeneration } from "./text-generation.js";
+
+export interface StartOptions {
+  /** Catalogue name or path of a .gguf file; the default model if absent. */
+  readonly model?: string;
+  /** Anything else of the configuration; what is absent has its default. */
+  readonly config?: Omit<z.input<typeof configSchema>, "model">;
+  /** Told what actors log, and of actors that died; by default nobody is. */
+  readonly onLog?: (entry: LogEntry) => void;
+}
+
+/**
+ * A model served inside this process, no server needed:
+ * `await using serve = await StreamServe.start({ model })`.
+ */
+export class StreamServe implements AsyncDisposable {
+  readonly #core: ServingCore;
+  readonly #server: Config["server"];
+  readonly #open = new Set<GenerationStream>();
+  #closing: Promise<void> | undefined;
+
+  private constructor(core: ServingCore, server: Config["server"]) {
+    this.#core = core;
+    this.#server = server;
+  }
+
+  /**
+   * Opens the model and starts its actors. Several instances may live in a process, each with its own threads.
+   * Throws `config_invalid` and what opening a model throws.
+   */
+  static async start(options: StartOptions = {}): Promise<StreamServe> {
+    const model = options.model === undefined ? {} : { model: options.model };
+    const config = check(configSchema, { ...options.config, ...model });
+    return new StreamServe(await openCore(config, options.onLog), config.server);
+  }
+
+  get info(): ServiceInfo {
+    return this.#core.service.info;
+  }
+
+  /**
+   * Continues a chat. Tokens are made as they are read: at most `server.creditWindowTokens` ahead; a reader that
+   * takes none for `server.stallMs` loses the generation (`slow_reader`). Wrong options and whatever goes wrong
+   * later are thrown by the iteration, as `StreamServeError`.
+   */
+  chat(options: ChatOptions): TextGeneration {
+    return this.#generate(() => checkChat(options), options.signal);
+  }
+
+  /** Continues raw text or token ids. */
+  complete(options: CompleteOptions): TextGeneration {
+    return this.#generate(() => checkComplete(options), options.signal);
+  }
+
+  /** Counters and gauges of all parts. */
+  snapshot(): ServiceSnapshot {
+    return this.#core.service.snapshot();
+  }
+
+  /** Cancels what still runs, stops all threads and frees native memory. Idempotent. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  #generate(checked: () => CheckedOptions, signal: AbortSignal | undefined): TextGeneration {
+    const grants = new Grants(this.#server.creditWindowTokens);
+    let generation: Pick<Generation, "cancel" | "grant"> | undefined;
+    const stream: GenerationStream = new GenerationStream(
+      {
+        consumed: (tokens) => grants.taken(tokens),
+        cancel: () => {
+          this.#open.delete(stream);
+          generation?.cancel();
+        },
+      },
+      signal,
+    );
+    this.#open.add(stream);
+    this.#start(stream, checked, (started) => {
+      generation = started;
+      grants.attach(started);
+    }).catch((error: unknown) => {
+      this.#open.delete(stream);
+      stream.fail(asStreamServeError(error));
+    });
+    return stream;
+  }
+
+  async #start(
+    stream: GenerationStream,
+    checked: () => CheckedOptions,
+    started: (generation: Pick<Generation, "cancel" | "grant">) => void,
+  ): Promise<void> {
+    if (this.#closing !== undefined) throw new StreamServeError("draining", "This instance has been closed.");
+    const { prompt, parameters } = checked();
+    const credit = this.#server.creditWindowTokens;
+    const ids = await encodePrompt(this.#core, prompt);
+    if (stream.settled) return;
+    const request = prepare(this.#core, ids, parameters, {
+      names: OPTION_NAMES,
+      source: "messages" in prompt ? "messages" : "prompt",
+      defaultMaxTokens: this.#server.defaultMaxTokens,
+      credit,
+    });
+    started(
+      generateText(this.#core, request, {
+        delta: (delta) =>
+          stream.push({ ...delta, logprobs: delta.logprobs.map(({ offset: _, ...rest }) => rest) }),
+        done: (ending) => {
+          this.#open.delete(stream);
+          stream.end(ending);
+        },
+        failed: (error) => {
+          this.#open.delete(stream);
+          stream.fail(error);
+        },
+      }),
+    );
+  }
+
+  async #close(): Promise<void> {
+    for (const stream of [...this.#open]) stream.cancel();
+    await this.#core.close();
+  }
+}
