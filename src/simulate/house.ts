@@ -1,0 +1,97 @@
+import { decodeLane } from "../actors/decode-lane.js";
+import { deployment, gatewayOptions } from "../actors/deployment.js";
+import { GatewayActor } from "../actors/gateway.js";
+import type { AppMessage } from "../actors/messages.js";
+import { prefillLane } from "../actors/prefill-lane.js";
+import { router } from "../actors/router.js";
+import { scheduler } from "../actors/scheduler.js";
+import { tuner } from "../actors/tuner.js";
+import type { Config } from "../config/schema.js";
+import type { LaneEngine, LaneLimits } from "../engine/engine.js";
+import type { StepCostModel } from "../engine/simulated-cost.js";
+import type { SimulatedLaneOptions } from "../engine/simulated-engine.js";
+import { SimulatedEngine } from "../engine/simulated-house.js";
+import type { SimulatedModel } from "../engine/simulated-model.js";
+import type { ActorSpec, EdgeSpec } from "../runtime/actor.js";
+import {
+  Simulation,
+  type SimulationOptions,
+  type VirtualFunctions,
+} from "../runtime/simulation/simulation.js";
+
+/** Where a planted bug steps in: each may replace what it is given. */
+export interface Tampering {
+  /** A lane's face of the engine. */
+  readonly lane?: (engine: LaneEngine, spec: ActorSpec) => LaneEngine;
+  /** The functions of an actor. */
+  readonly functions?: (
+    spec: ActorSpec,
+    honest: VirtualFunctions<AppMessage>,
+  ) => VirtualFunctions<AppMessage>;
+}
+
+/** What befalls a lane's device: see `SimulatedLaneOptions`. */
+export type Disturbances = Pick<SimulatedLaneOptions, "slowdown" | "failure">;
+
+export interface HouseOptions {
+  readonly config: Config;
+  readonly model: SimulatedModel;
+  readonly cost: StepCostModel;
+  readonly contextTokens: number;
+  readonly simulation: Omit<SimulationOptions, "functions">;
+  readonly disturbances?: (spec: ActorSpec) => Disturbances;
+  readonly tampering?: Tampering;
+}
+
+type LaneOptions = Pick<LaneLimits, "maxRows" | "maxBatchTokens"> & { readonly lane: number };
+
+/** The whole of StreamServe under a virtual clock: its actors, a simulated engine, and the gateway's service. */
+export class House {
+  readonly simulation: Simulation;
+  readonly engine: SimulatedEngine;
+  readonly gateway: GatewayActor;
+  readonly edges: readonly EdgeSpec[];
+
+  constructor(readonly options: HouseOptions) {
+    const { config, model, cost, contextTokens, tampering } = options;
+    const { blockTokens, kvTokens } = config.engine;
+    const totalBlocks = Math.floor(kvTokens / blockTokens);
+    this.engine = new SimulatedEngine({ model, cost, contextTokens, blockTokens, totalBlocks });
+    const info = {
+      model: "simulated",
+      contextTokens,
+      vocabulary: model.vocabulary,
+      instructionSet: "virtual",
+      pairs: config.pairs,
+      threads: 0,
+      kvTokens,
+    };
+    this.gateway = new GatewayActor(gatewayOptions(config, info), () => ({
+      deadLetters: this.simulation.deadLetters,
+      restarts: this.simulation.restarts,
+      kv: this.engine.pool.counts(),
+    }));
+    const honest = (spec: ActorSpec): VirtualFunctions<AppMessage> => {
+      const role = spec.name.split(".")[0];
+      const resources = (lane: LaneOptions): LaneEngine => {
+        const opened = this.engine.open(lane.lane, lane, options.disturbances?.(spec));
+        return tampering?.lane?.(opened, spec) ?? opened;
+      };
+      if (role === "gateway") return { behaviour: () => this.gateway };
+      if (role === "scheduler") return { behaviour: scheduler };
+      if (role === "router") return { behaviour: router };
+      if (role === "tuner") return { behaviour: tuner };
+      if (role === "prefill") return { behaviour: prefillLane, resources };
+      return { behaviour: decodeLane, resources };
+    };
+    const deployed = deployment(config, { totalBlocks, blockTokens, engine: {} });
+    this.edges = deployed.edges;
+    this.simulation = new Simulation(deployed, {
+      ...options.simulation,
+      functions: (spec) => {
+        const functions = honest(spec);
+        return (tampering?.functions?.(spec, functions) ?? functions) as VirtualFunctions<never>;
+      },
+    });
+  }
+}

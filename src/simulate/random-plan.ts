@@ -1,0 +1,78 @@
+import { PROVISIONAL_CPU } from "../engine/simulated-cost.js";
+import { decodeLane, type Fault, type Plan, prefillLane, type Topology, type Trigger } from "./plan.js";
+import { Random } from "./random.js";
+import { randomRequests } from "./workload.js";
+
+/** Longest virtual time over which requests arrive and faults begin, in milliseconds. */
+const SPAN_MS = 4_000;
+
+/** The plan of a seed: a random system under a random load with random faults. */
+export function planOf(seed: number): Plan {
+  const random = new Random(seed);
+  const topology = randomTopology(random.fork());
+  const requests = randomRequests(random.fork(), topology, SPAN_MS);
+  const faults = randomFaults(random.fork(), topology);
+  return { name: `seed ${seed}`, seed, topology, requests, faults };
+}
+
+function randomTopology(random: Random): Topology {
+  const blockTokens = random.pick([16, 32] as const);
+  const contextTokens = random.pick([128, 256, 512]);
+  // From a pool that one long request fills to one that never runs short.
+  const most = Math.ceil(contextTokens / blockTokens);
+  return {
+    pairs: random.pick([1, 1, 2, 2, 3]),
+    model: {
+      seed: random.word(),
+      // The smaller, the more often a suffix comes again for the drafter to find.
+      vocabulary: random.pick([24, 64, 512]),
+      draftability: random.pick([0, 0.4, 0.7, 0.9]),
+    },
+    cost: PROVISIONAL_CPU,
+    contextTokens,
+    blockTokens,
+    totalBlocks: most + random.skewed(1, most * 12),
+    prefill: { maxRows: random.between(1, 16), maxBatchTokens: random.pick([17, 64, 256]) },
+    decode: { maxRows: random.between(1, 32), maxBatchTokens: random.pick([40, 128, 256]) },
+    maxWaiting: random.pick([4, 64, 1024]),
+    maxRunning: random.pick([2, 16, 256]),
+    maxDepth: random.pick([0, 2, 8]),
+    ringBytes: random.pick([1 << 14, 1 << 16, 1 << 18]),
+    promptSlabBytes: random.pick([1 << 16, 1 << 20]),
+    stepNoise: random.pick([0, 0.1, 0.5]),
+  };
+}
+
+/** Names of the actors of a topology that run on threads of their own. */
+export function actorNames(topology: Topology): string[] {
+  const names = ["scheduler", "router", "tuner"];
+  for (let pair = 0; pair < topology.pairs; pair++) names.push(prefillLane(pair), decodeLane(pair));
+  return names;
+}
+
+const MESSAGES = ["submit", "route", "handoff", "tokens", "ended", "cancel", "load"];
+
+function randomTrigger(random: Random): Trigger {
+  if (random.chance(0.5)) return { kind: "time", atMs: random.unit() * SPAN_MS };
+  return { kind: "message", type: random.pick(MESSAGES), nth: random.skewed(1, 20) };
+}
+
+/** A third of all runs has no faults, so that what faults forgive is checked strictly too. */
+function randomFaults(random: Random, topology: Topology): Fault[] {
+  if (random.chance(0.33)) return [];
+  const actors = actorNames(topology);
+  const lanes = actors.filter((name) => name.includes("."));
+  return Array.from({ length: random.skewed(1, 6) }, () =>
+    randomFault(random, random.pick(actors), random.pick(lanes)),
+  );
+}
+
+function randomFault(random: Random, actor: string, lane: string): Fault {
+  const when = randomTrigger(random);
+  const kind = random.pick(["kill", "kill", "pause", "slow", "step-fails", "full"] as const);
+  if (kind === "kill") return { kind, actor, when };
+  if (kind === "pause" || kind === "full") return { kind, actor, when, forMs: random.skewed(1, 1_000) };
+  if (kind === "step-fails") return { kind, actor: lane, nth: random.skewed(1, 40) };
+  const factor = random.pick([2, 5, 20]);
+  return { kind, actor: lane, atMs: random.unit() * SPAN_MS, forMs: random.skewed(50, 2_000), factor };
+}

@@ -1,0 +1,240 @@
+import type { Fault } from "../plan.js";
+import { actorNames } from "../random-plan.js";
+import type { RunResult } from "../run-result.js";
+import { outcomes, plan, type Scenario, TOPOLOGY, uniform } from "../scenario.js";
+
+/** Situations of our own: every role dies, queues overflow, readers dawdle. */
+
+const LOAD = { seed: 30, count: 30, everyMs: 20, promptTokens: 90, maxTokens: 24 };
+
+/** When a request that decodes is cancelled, after its submission. */
+const CANCEL_MS = 1_000;
+
+function allDone(results: readonly RunResult[]): string | undefined {
+  const wrong = results.find((result) => outcomes(result).done !== result.requests.length);
+  return wrong && `${wrong.name}: ${JSON.stringify(outcomes(wrong))}`;
+}
+
+function firstTokens(result: RunResult, wanted: (number: number) => boolean): number[] {
+  return result.requests.flatMap((r, i) => (wanted(i) && r.summary ? [r.summary.timings.firstTokenMs] : []));
+}
+
+export const EVERYDAY: readonly Scenario[] = [
+  {
+    name: "every-role-dies",
+    about: "each actor in turn is killed while requests run; all of them complete",
+    plans: () =>
+      actorNames(TOPOLOGY).map((actor) =>
+        plan(`${actor} dies`, {
+          requests: uniform(LOAD),
+          faults: [100, 250, 260].map(
+            (atMs): Fault => ({ kind: "kill", actor, when: { kind: "time", atMs } }),
+          ),
+        }),
+      ),
+    judge: allDone,
+  },
+  {
+    name: "all-lanes-die",
+    about: "all lanes die at once; every request begins again and completes",
+    plans: () => [
+      plan("at 200 ms", {
+        requests: uniform(LOAD),
+        faults: actorNames(TOPOLOGY)
+          .filter((actor) => actor.includes("."))
+          .map((actor): Fault => ({ kind: "kill", actor, when: { kind: "time", atMs: 200 } })),
+      }),
+    ],
+    judge: allDone,
+  },
+  {
+    name: "flood",
+    about: "more requests at once than may wait: the rest is refused at once, nobody else notices",
+    plans: () => [
+      plan("500 at once", {
+        topology: { ...TOPOLOGY, maxWaiting: 64, maxRunning: 16 },
+        requests: uniform({ ...LOAD, count: 500, everyMs: 0, maxTokens: 4 }),
+      }),
+    ],
+    judge: ([result]) => {
+      const { done = 0, overloaded = 0 } = outcomes(result!);
+      const late = result!.requests.find(
+        (r) => r.outcome === "overloaded" && r.endedAt - r.submittedAt > 500,
+      );
+      if (late) return "a refusal came late";
+      return done >= 64 && done + overloaded === 500 ? undefined : JSON.stringify(outcomes(result!));
+    },
+  },
+  {
+    name: "full-mailboxes",
+    about: "every mailbox is full for a while; messages wait or are sent again, none is lost",
+    plans: () =>
+      ["gateway", ...actorNames(TOPOLOGY)].map((actor) =>
+        plan(`to ${actor}`, {
+          requests: uniform(LOAD),
+          faults: [{ kind: "full", actor, when: { kind: "time", atMs: 100 }, forMs: 300 }],
+        }),
+      ),
+    judge: (results) => {
+      const lost = results.find((r) =>
+        r.requests.some((q) => q.outcome !== "done" && q.outcome !== "overloaded"),
+      );
+      return lost && `${lost.name}: ${JSON.stringify(outcomes(lost))}`;
+    },
+  },
+  {
+    name: "cancel-meets-full-mailbox",
+    about: "cancels find the scheduler's mailbox full: they go out as soon as there is room",
+    plans: () => [
+      plan("full at every fourth step", {
+        // Short steps, so that "within one step" is short too.
+        topology: { ...TOPOLOGY, prefill: { maxRows: 1, maxBatchTokens: 17 } },
+        requests: uniform({ ...LOAD, everyMs: 150, promptTokens: 16, maxTokens: 200 }, (request, i) =>
+          i % 2 ? request : { ...request, cancel: { kind: "tokens", count: 8 } },
+        ),
+        faults: Array.from({ length: 100 }, (_, i): Fault => {
+          return {
+            kind: "full",
+            actor: "scheduler",
+            when: { kind: "message", type: "tokens", nth: 4 * i + 1 },
+            forMs: 10,
+          };
+        }),
+      }),
+    ],
+    judge: ([result]) => {
+      // A new request that meets the full mailbox is refused; but only while it is full.
+      const { done = 0, cancelled = 0, overloaded = 0 } = outcomes(result!);
+      return done + cancelled + overloaded === 30 && overloaded <= 6
+        ? undefined
+        : `${overloaded} were refused`;
+    },
+  },
+  {
+    name: "cancel-passes-a-busy-prefill",
+    about: "a cancel reaches a decoding request while the pair's prefill lane computes for seconds",
+    plans: () => [
+      plan("prefill steps of seconds", {
+        topology: { ...TOPOLOGY, pairs: 1 },
+        requests: uniform({ ...LOAD, count: 4, everyMs: 100, promptTokens: 256, maxTokens: 250 }, (r, i) =>
+          i > 0 ? { ...r, atMs: r.atMs + 400 } : { ...r, cancel: { kind: "time", atMs: CANCEL_MS } },
+        ),
+        faults: [{ kind: "slow", actor: "prefill.0", atMs: 400, forMs: 60_000, factor: 40 }],
+      }),
+    ],
+    judge: ([result]) => {
+      const [first] = result!.requests;
+      const tookMs = first!.endedAt - first!.submittedAt - CANCEL_MS;
+      return first!.outcome === "cancelled" && tookMs < 100
+        ? undefined
+        : `${first!.outcome} ${tookMs.toFixed(0)} ms after the cancel`;
+    },
+  },
+  {
+    name: "small-mailboxes",
+    about: "mailboxes that hold a few messages: every edge is full again and again",
+    plans: () => [
+      plan("4 KiB an edge", {
+        topology: { ...TOPOLOGY, ringBytes: 4096 },
+        requests: uniform({ ...LOAD, everyMs: 2 }),
+      }),
+    ],
+    judge: ([result]) => ((outcomes(result!).done ?? 0) > 0 ? undefined : "nothing was served"),
+  },
+  {
+    name: "slow-lane",
+    about: "one pair is 20 times slower: the router sends most requests to the other",
+    plans: () => [
+      plan("pair 0 is slow", {
+        requests: uniform({ ...LOAD, everyMs: 600, count: 40 }),
+        faults: ["prefill.0", "decode.0"].map(
+          (actor): Fault => ({ kind: "slow", actor, atMs: 0, forMs: 60_000, factor: 20 }),
+        ),
+      }),
+    ],
+    judge: ([result]) => {
+      const slow = firstTokens(result!, (i) => i >= 10).filter((ms) => ms > 2_000).length;
+      return slow <= 5 ? undefined : `${slow} of 30 requests waited for the slow pair`;
+    },
+  },
+  {
+    name: "slow-readers",
+    about: "readers that take a token now and then hold back nobody but themselves",
+    plans: () => [
+      plan("every second reader is slow", {
+        requests: uniform(LOAD, (request, i) =>
+          i % 2 ? { ...request, reader: { credit: 1, grant: 1, everyMs: 200 } } : request,
+        ),
+      }),
+    ],
+    judge: ([result]) => {
+      const wrong = allDone([result!]);
+      if (wrong) return wrong;
+      const quick = result!.requests.filter((_, i) => i % 2 === 0).map((r) => r.endedAt - r.submittedAt);
+      const slowest = Math.max(...quick);
+      return slowest < 5_000 ? undefined : `an eager reader took ${slowest.toFixed(0)} ms`;
+    },
+  },
+  {
+    name: "deadlines",
+    about: "deadlines that can and can't be met: kept, or failed in time",
+    plans: () => [
+      plan("mixed deadlines", {
+        requests: uniform({ ...LOAD, everyMs: 10 }, (request, i) => ({
+          ...request,
+          deadlineMs: [50, 500, 60_000][i % 3] as number,
+        })),
+      }),
+    ],
+    judge: ([result]) => {
+      const generous = result!.requests.filter((_, i) => i % 3 === 2);
+      return generous.every((r) => r.outcome === "done") ? undefined : "a generous deadline was missed";
+    },
+  },
+  {
+    name: "offline-gives-way",
+    about: "offline work fills the machine; interactive requests don't queue behind it",
+    plans: () => [
+      plan("20 offline, then 10 interactive", {
+        topology: { ...TOPOLOGY, pairs: 1, maxRunning: 8 },
+        requests: uniform({ ...LOAD, count: 30, everyMs: 0 }, (request, i) =>
+          i < 20 ? { ...request, class: "offline" } : { ...request, atMs: 300 + i },
+        ),
+      }),
+    ],
+    judge: ([result]) => {
+      const lastInteractive = Math.max(...result!.requests.slice(20).map((r) => r.endedAt));
+      const after = result!.requests.slice(0, 20).filter((r) => r.endedAt > lastInteractive).length;
+      return after >= 2 ? undefined : "interactive requests came last";
+    },
+  },
+  {
+    name: "scarce-kv",
+    about: "a pool that holds two requests: all are served, in turn",
+    plans: () => [
+      plan("10 blocks", {
+        topology: { ...TOPOLOGY, totalBlocks: 10 },
+        requests: uniform({ ...LOAD, count: 20, everyMs: 5 }),
+      }),
+    ],
+    judge: allDone,
+  },
+  {
+    name: "many-pairs",
+    about: "32 pairs, 400 requests, a lane death every 100 ms",
+    plans: () => {
+      const topology = { ...TOPOLOGY, pairs: 32, totalBlocks: 1024 };
+      const lanes = actorNames(topology).filter((actor) => actor.includes("."));
+      const faults = Array.from(
+        { length: 20 },
+        (_, i): Fault => ({
+          kind: "kill",
+          actor: lanes[(i * 13) % lanes.length] as string,
+          when: { kind: "time", atMs: 50 + 100 * i },
+        }),
+      );
+      return [plan("32 pairs", { topology, faults, requests: uniform({ ...LOAD, count: 400, everyMs: 5 }) })];
+    },
+    judge: allDone,
+  },
+];

@@ -1,0 +1,6 @@
+import type { Scenario } from "../scenario.js";
+import { EVERYDAY } from "./everyday.js";
+import { HAZARDS } from "./hazards.js";
+
+/** All named scenarios. */
+export const SCENARIOS: readonly Scenario[] = [...HAZARDS, ...EVERYDAY];
