@@ -1,0 +1,105 @@
+import { availableParallelism } from "node:os";
+import type { Command } from "commander";
+import { closeEngine, NativeLane, openEngine } from "#streamserve/engine/native-engine.js";
+import { resolveModel } from "#streamserve/model/resolve.js";
+import { BenchError } from "../bench-error.js";
+import { higherCeilings, measureMachine } from "../ceilings.js";
+import { choice, wholeNumber, withJson } from "../options.js";
+import { buildLlamaCpp } from "../peer/build-llama-cpp.js";
+import { beginReport, publish } from "../report.js";
+import { type Comparison, compare, listPeers } from "./compare.js";
+import { engineFindings } from "./findings.js";
+import { readModelCosts } from "./model-costs.js";
+import { timeVerification } from "./verification.js";
+import { LaneWorkload } from "./workload.js";
+import {
+  describeWorkload,
+  MOST_KV_TOKENS,
+  MOST_PROMPT_TOKENS,
+  MOST_SEQUENCES,
+  WORKLOADS,
+} from "./workloads.js";
+
+interface EngineBenchOptions {
+  readonly model: string;
+  readonly threads: number;
+  readonly rounds: number;
+  readonly instructionSet: string;
+  readonly only?: string;
+  readonly peer?: string;
+  readonly formats?: boolean;
+  readonly json?: string;
+}
+
+export function addEngineCommand(program: Command): void {
+  const command = program
+    .command("engine")
+    .description("time the native engine alone: prefill, decode, verification, beside a peer if wanted")
+    .option("--model <name>", "catalogue name or .gguf file", "smollm2-135m-instruct")
+    .option(
+      "--threads <n>",
+      "compute threads, ours and the peer's",
+      wholeNumber(1, 1024),
+      availableParallelism(),
+    )
+    .option("--rounds <n>", "runs of each workload", wholeNumber(1, 100), 5)
+    .option("--instruction-set <name>", "kernel family, or auto", "auto")
+    .option("--only <text>", 'workloads whose name holds this, e.g. "prefill 512"')
+    .addOption(choice("--peer <name>", "run it too, ours and its runs alternating", ["llama.cpp"]))
+    .option("--formats", "let the peer also run copies in its fastest 4-bit formats");
+  withJson(command).action(runEngine);
+}
+
+async function runEngine(options: EngineBenchOptions): Promise<void> {
+  const workloads = WORKLOADS.filter((workload) => describeWorkload(workload).includes(options.only ?? ""));
+  if (workloads.length === 0) {
+    throw new BenchError(
+      `No workload's name holds "${options.only}": ${WORKLOADS.map(describeWorkload).join("; ")}.`,
+    );
+  }
+  const finish = beginReport("engine");
+  const say = (text: string) => process.stderr.write(`${text}\n`);
+  const { threads, rounds } = options;
+  const path = await resolveModel(options.model);
+  const peer = options.peer === undefined ? undefined : await buildLlamaCpp(say);
+  const peers = peer === undefined ? [] : await listPeers(peer, path, options.formats ?? false, say);
+  const costs = readModelCosts(path);
+  const engine = openEngine({
+    path,
+    threads,
+    kvTokens: MOST_KV_TOKENS,
+    instructionSet: options.instructionSet,
+  });
+  const lane = new NativeLane({
+    engine,
+    lane: 0,
+    role: "decode",
+    maxRows: MOST_SEQUENCES,
+    maxBatchTokens: MOST_PROMPT_TOKENS,
+  });
+  try {
+    const ceilingsNow = () => measureMachine(engine.instructionSet, threads, costs.weightBytes);
+    const before = ceilingsNow();
+    const workload = new LaneWorkload(lane);
+    const comparisons: Comparison[] = [];
+    for (const one of workloads) comparisons.push(await compare(workload, one, peers, threads, rounds, say));
+    const verification = options.only === undefined ? timeVerification(workload, rounds) : [];
+    const ceilings = higherCeilings(before, ceilingsNow());
+    publish(
+      finish({
+        settings: {
+          model: options.model,
+          threads,
+          rounds,
+          instructionSet: engine.instructionSet,
+          peer: peer?.description ?? null,
+        },
+        ...engineFindings({ comparisons, verification, ceilings, costs }),
+      }),
+      options.json,
+    );
+  } finally {
+    lane.close();
+    closeEngine(engine.id);
+  }
+}

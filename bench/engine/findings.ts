@@ -1,0 +1,162 @@
+import type { MachineCeilings } from "../ceilings.js";
+import type { Findings, Table } from "../report.js";
+import { median, summarize } from "../statistics.js";
+import type { Comparison } from "./compare.js";
+import { decodeBytes, type ModelCosts, prefillMacs } from "./model-costs.js";
+import type { Verification } from "./verification.js";
+import { describeWorkload, type Workload } from "./workloads.js";
+
+export interface EngineMeasurements {
+  readonly comparisons: readonly Comparison[];
+  readonly verification: readonly Verification[];
+  readonly ceilings: MachineCeilings;
+  readonly costs: ModelCosts;
+}
+
+/** How near a workload comes to what the machine can do. */
+export interface Shares {
+  /** Of the bandwidth of reading a set as large as the weights; only decoding is judged by it. */
+  readonly memory: number;
+  /** Of the int8 peak. */
+  readonly int8: number;
+}
+
+export function shares(
+  workload: Workload,
+  tokensPerSecond: number,
+  { costs, ceilings }: EngineMeasurements,
+): Shares {
+  const int8Peak = ceilings.int8;
+  if (workload.kind === "prefill") {
+    const perSecond = tokensPerSecond / workload.tokens;
+    return { memory: Number.NaN, int8: (prefillMacs(costs, workload.tokens) * perSecond) / int8Peak };
+  }
+  const context = workload.promptTokens + workload.outputTokens / 2;
+  const steps = tokensPerSecond / workload.sequences;
+  return {
+    memory: (decodeBytes(costs, workload.sequences, context) * steps) / ceilings.workingSet,
+    int8: ((costs.layerMacs + costs.headMacs) * tokensPerSecond) / int8Peak,
+  };
+}
+
+export function engineFindings(measured: EngineMeasurements): Omit<Findings, "settings"> {
+  const { comparisons, verification, ceilings } = measured;
+  const notes: string[] = [];
+  const idle = Math.max(0, ...comparisons.flatMap(({ peers }) => peers.map((peer) => peer.ourIdleCores)));
+  if (idle > IDLE_LIMIT) {
+    notes.push(
+      `Our idle threads took ${(idle * 100).toFixed(0)}% of a core while a peer ran: its figures are too low.`,
+    );
+  }
+  return {
+    tables: [
+      ceilingsTable(ceilings),
+      oursTable(measured),
+      ...(verification.length > 0 ? [verificationTable(verification)] : []),
+      ...(comparisons.some(({ peers }) => peers.length > 0) ? [peersTable(comparisons)] : []),
+    ],
+    notes,
+    results: { ...measured, shares: comparisons.map((c) => shares(c.workload, median(c.ours), measured)) },
+    figures: figures(comparisons, verification),
+  };
+}
+
+/** Share of a core that idle threads may take before a peer's run is spoilt by them. */
+const IDLE_LIMIT = 0.02;
+
+function ceilingsTable(ceilings: MachineCeilings): Table {
+  return {
+    title: `What this machine can do, ${ceilings.threads} threads`,
+    columns: ["", "measured"],
+    rows: [
+      ["reading main memory, GB/s", ceilings.mainMemory / 1e9],
+      [
+        `reading ${(ceilings.workingSetBytes / 2 ** 20).toFixed(0)} MiB again and again, GB/s`,
+        ceilings.workingSet / 1e9,
+      ],
+      [`int8, GMAC/s (${ceilings.instructionSet})`, ceilings.int8 / 1e9],
+      [`f32, GMAC/s (${ceilings.instructionSet})`, ceilings.f32 / 1e9],
+    ],
+  };
+}
+
+function oursTable(measured: EngineMeasurements): Table {
+  return {
+    title: "StreamServe's engine, tokens/s",
+    columns: ["", "median", "least", "most", "% of bandwidth", "% of int8 peak"],
+    rows: measured.comparisons.map(({ workload, ours }) => {
+      const { p50, min, max } = summarize(ours);
+      const share = shares(workload, p50, measured);
+      return [describeWorkload(workload), p50, min, max, share.memory * 100, share.int8 * 100];
+    }),
+  };
+}
+
+function verificationTable(verification: readonly Verification[]): Table {
+  return {
+    title: "Verifying drafts of one sequence",
+    columns: ["drafts", "ms a step", "x a plain step", "positions/s"],
+    rows: verification.map(({ drafts, stepMs, relative }) => [
+      String(drafts),
+      stepMs,
+      relative,
+      ((drafts + 1) * 1000) / stepMs,
+    ]),
+  };
+}
+
+function peersTable(comparisons: readonly Comparison[]): Table {
+  return {
+    title: "Beside peers, runs alternating: ours / theirs",
+    columns: ["", "ours", "theirs", "ratio", "least", "most", "flash attention", "micro-batch"],
+    rows: comparisons.flatMap(({ workload, ours, peers }) =>
+      peers.map(({ name, runs, ratio, settings }) => [
+        `${describeWorkload(workload)}: ${name}`,
+        median(ours),
+        median(runs),
+        ratio.median,
+        ratio.min,
+        ratio.max,
+        settings.flashAttention ? "on" : "off",
+        settings.microBatch,
+      ]),
+    ),
+  };
+}
+
+function figures(
+  comparisons: readonly Comparison[],
+  verification: readonly Verification[],
+): Findings["figures"] {
+  const names = [...new Set(comparisons.flatMap(({ peers }) => peers.map(({ name }) => name)))];
+  const speeds: Findings["figures"][number] = {
+    kind: "bars",
+    title: "Engine speed",
+    valueLabel: "tokens/s",
+    groups: comparisons.map(({ workload }) => describeWorkload(workload)),
+    series: [
+      { name: "StreamServe", values: comparisons.map(({ ours }) => median(ours)) },
+      ...names.map((name) => ({
+        name,
+        values: comparisons.map(({ peers }) => {
+          const peer = peers.find((one) => one.name === name);
+          return peer ? median(peer.runs) : null;
+        }),
+      })),
+    ],
+  };
+  if (verification.length === 0) return [speeds];
+  return [
+    speeds,
+    {
+      kind: "lines",
+      title: "Cost of verifying drafts",
+      valueLabel: "times a plain step",
+      xLabel: "drafts",
+      logarithmic: false,
+      series: [
+        { name: "StreamServe", points: verification.map(({ drafts, relative }) => [drafts, relative]) },
+      ],
+    },
+  ];
+}

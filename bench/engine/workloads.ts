@@ -1,0 +1,38 @@
+/** A workload that engines are compared by. Decoding starts from `promptTokens` in each sequence's KV. */
+export type Workload =
+  | { readonly kind: "prefill"; readonly tokens: number }
+  | {
+      readonly kind: "decode";
+      readonly sequences: number;
+      readonly promptTokens: number;
+      readonly outputTokens: number;
+    };
+
+const PROMPT_TOKENS = 128;
+/** Decoding goes from 128 to 192 tokens of context: long enough to time, short enough to repeat. */
+const OUTPUT_TOKENS = 64;
+
+const decode = (sequences: number): Workload => ({
+  kind: "decode",
+  sequences,
+  promptTokens: PROMPT_TOKENS,
+  outputTokens: OUTPUT_TOKENS,
+});
+
+export const WORKLOADS: readonly Workload[] = [
+  { kind: "prefill", tokens: 128 },
+  { kind: "prefill", tokens: 512 },
+  decode(1),
+  decode(8),
+  decode(32),
+];
+
+/** Limits of a lane that takes them all: a prompt in one step, every sequence with blocks to spare. */
+export const MOST_PROMPT_TOKENS = 512;
+export const MOST_SEQUENCES = 32;
+export const MOST_KV_TOKENS = MOST_SEQUENCES * (PROMPT_TOKENS + 2 * OUTPUT_TOKENS);
+
+export function describeWorkload(workload: Workload): string {
+  if (workload.kind === "prefill") return `prefill ${workload.tokens}`;
+  return workload.sequences === 1 ? "decode, 1 sequence" : `decode, ${workload.sequences} sequences`;
+}

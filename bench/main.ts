@@ -1,0 +1,33 @@
+import { Command } from "commander";
+import { BenchError } from "./bench-error.js";
+import { addEngineCommand } from "./engine/command.js";
+import { addLoadCommand } from "./load/command.js";
+import { addMemoryCommand } from "./memory/command.js";
+import { addOverheadCommand } from "./overhead/command.js";
+import { addPeerCommand } from "./peer/command.js";
+import { addPlotCommand } from "./plot.js";
+import { addRuntimeCommand } from "./runtime/command.js";
+
+/**
+ * Runs `streamserve bench <arguments>`. A failure that the user can mend is printed as one sentence and leaves
+ * exit code 1.
+ */
+export async function runBench(args: readonly string[]): Promise<void> {
+  const program = new Command("bench")
+    .description("Measures StreamServe and its peers. docs/measuring.md says how each figure comes about.")
+    .showHelpAfterError("(add --help to see the options)");
+  addLoadCommand(program);
+  addEngineCommand(program);
+  addPeerCommand(program);
+  addRuntimeCommand(program);
+  addOverheadCommand(program);
+  addMemoryCommand(program);
+  addPlotCommand(program);
+  try {
+    await program.parseAsync([...args], { from: "user" });
+  } catch (error) {
+    if (!(error instanceof BenchError)) throw error;
+    console.error(error.message);
+    process.exitCode = 1;
+  }
+}

@@ -1,0 +1,77 @@
+import { expect, test } from "vitest";
+import { runOurs } from "../dist/bench/engine/compare.js";
+import { shares } from "../dist/bench/engine/findings.js";
+import { LaneWorkload } from "../dist/bench/engine/workload.js";
+import {
+  MOST_KV_TOKENS,
+  MOST_PROMPT_TOKENS,
+  MOST_SEQUENCES,
+  WORKLOADS,
+} from "../dist/bench/engine/workloads.js";
+import type { StepRow } from "../dist/engine/engine.js";
+import { PROVISIONAL_CPU } from "../dist/engine/simulated-cost.js";
+import { SimulatedEngine } from "../dist/engine/simulated-house.js";
+
+const BLOCK_TOKENS = 32;
+
+/** A lane of the size that `bench engine` opens, with the steps that it was given. */
+function recordedLane() {
+  const engine = new SimulatedEngine({
+    model: { seed: 5, vocabulary: 1000, draftability: 0.5 },
+    cost: PROVISIONAL_CPU,
+    contextTokens: 2048,
+    blockTokens: BLOCK_TOKENS,
+    totalBlocks: MOST_KV_TOKENS / BLOCK_TOKENS,
+  });
+  const lane = engine.open(0, { maxRows: MOST_SEQUENCES, maxBatchTokens: MOST_PROMPT_TOKENS });
+  const steps: (readonly StepRow[])[] = [];
+  const submit = lane.submit.bind(lane);
+  lane.submit = (rows) => {
+    steps.push(rows);
+    return submit(rows);
+  };
+  return { lane, steps };
+}
+
+test("every workload computes the tokens that its rate counts, and leaves no sequence behind", () => {
+  for (const workload of WORKLOADS) {
+    const { lane, steps } = recordedLane();
+    expect(runOurs(new LaneWorkload(lane), workload)).toBeGreaterThan(0);
+    const tokens = steps.flatMap((rows) => rows.map((row) => row.tokens.length));
+    const total = tokens.reduce((sum, count) => sum + count, 0);
+    if (workload.kind === "prefill") expect(total).toBe(workload.tokens);
+    else expect(total).toBe(workload.sequences * (workload.promptTokens + workload.outputTokens));
+    expect(lane.kv()).toMatchObject({ usedBlocks: 0, sequences: 0 });
+  }
+});
+
+test("a verification step carries the drafts asked for after the pending token", () => {
+  const { lane, steps } = recordedLane();
+  expect(new LaneWorkload(lane).verify(8, 64, 5)).toHaveLength(5);
+  for (const rows of steps.slice(-5)) {
+    expect(rows).toHaveLength(1);
+    expect(rows[0]).toMatchObject({ drafts: 8, sample: true });
+    expect(rows[0]!.tokens).toHaveLength(9);
+  }
+  expect(lane.kv().usedBlocks).toBe(0);
+});
+
+test("an engine at the machine's limits has shares of one", () => {
+  const costs = { weightBytes: 90e6, layerMacs: 100e6, headMacs: 30e6, kvBytesPerToken: 20_000 };
+  const ceilings = {
+    threads: 2,
+    instructionSet: "x",
+    mainMemory: 10e9,
+    workingSetBytes: 90e6,
+    workingSet: 50e9,
+    int8: 400e9,
+    f32: 100e9,
+  };
+  const measured = { comparisons: [], verification: [], ceilings, costs };
+  const decode = { kind: "decode", sequences: 4, promptTokens: 100, outputTokens: 200 } as const;
+  const bytesAStep = 90e6 + 4 * 200 * 20_000;
+  expect(shares(decode, (4 * 50e9) / bytesAStep, measured).memory).toBeCloseTo(1, 9);
+  const prefill = { kind: "prefill", tokens: 512 } as const;
+  const seconds = (512 * 100e6 + 30e6) / 400e9;
+  expect(shares(prefill, 512 / seconds, measured).int8).toBeCloseTo(1, 9);
+});

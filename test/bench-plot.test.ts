@@ -1,0 +1,68 @@
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import { axisTicks, linearScale, logScale } from "../dist/bench/axis.js";
+import { drawFigure } from "../dist/bench/svg.js";
+
+const positive = fc.double({ min: 1e-3, max: 1e9, noNaN: true });
+
+test("axes hold their values and tick within themselves", () => {
+  fc.assert(
+    fc.property(positive, positive, fc.boolean(), (a, b, logarithmic) => {
+      const [low, high] = [Math.min(a, b), Math.max(a, b)];
+      const scale = (logarithmic ? logScale : linearScale)(logarithmic ? low : 0, high, 0, 100);
+      for (const value of [low, high]) {
+        expect(scale.place(value)).toBeGreaterThan(-1e-6);
+        expect(scale.place(value)).toBeLessThan(100 + 1e-6);
+      }
+      const ticks = axisTicks(scale);
+      expect(ticks.length).toBeGreaterThanOrEqual(2);
+      expect(ticks.length).toBeLessThanOrEqual(12);
+      for (const tick of ticks) expect(scale.place(tick)).toBeLessThan(100 + 1e-6);
+    }),
+  );
+});
+
+test("a bar's height is in proportion, and what was not measured draws none", () => {
+  const svg = drawFigure({
+    kind: "bars",
+    title: "a < b & c",
+    valueLabel: "tok/s",
+    groups: ["one", "two"],
+    series: [
+      { name: "ours", values: [10, 20] },
+      { name: "theirs", values: [5, null] },
+    ],
+  });
+  const heights = [...svg.matchAll(/height="([\d.]+)" fill="#(?:0072b2|e69f00)"/g)].map((match) =>
+    Number(match[1]),
+  );
+  const bars = heights.filter((height) => height !== 12);
+  expect(bars).toHaveLength(3);
+  expect(bars[2]! / bars[0]!).toBeCloseTo(2, 2);
+  expect(bars[0]! / bars[1]!).toBeCloseTo(2, 2);
+  expect(svg).toContain("a &#60; b &#38; c");
+});
+
+test("lines are drawn through all points, on logarithmic axes too", () => {
+  for (const logarithmic of [true, false]) {
+    const svg = drawFigure({
+      kind: "lines",
+      title: "Decode",
+      valueLabel: "tok/s",
+      xLabel: "sequences",
+      logarithmic,
+      series: [
+        {
+          name: "ours",
+          points: [
+            [1, 100],
+            [8, 500],
+            [32, 900],
+          ],
+        },
+      ],
+    });
+    expect(svg.match(/<circle /g)).toHaveLength(3);
+    expect(svg).not.toContain("NaN");
+  }
+});
