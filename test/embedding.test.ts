@@ -1,0 +1,122 @@
+import { execFile } from "node:child_process";
+import { promisify } from "node:util";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { StreamServe, StreamServeError } from "../dist/index.js";
+
+/** The runtime inside a program of one's own: no server. */
+
+let serve: StreamServe;
+
+beforeAll(async () => {
+  serve = await StreamServe.start({ config: { server: { creditWindowTokens: 8 } } });
+});
+
+afterAll(() => serve.close());
+
+const messages = [{ role: "user" as const, content: "Name a colour." }];
+
+describe("StreamServe", () => {
+  test("streams deltas in order, and returns how it ended", async () => {
+    const generation = serve.chat({ messages, temperature: 0, maxTokens: 20, ignoreEos: true });
+    let text = "";
+    let tokens = 0;
+    for await (const delta of generation) {
+      expect(delta.index).toBe(tokens);
+      tokens += delta.tokens;
+      text += delta.text;
+    }
+    expect(tokens).toBe(20);
+    expect(generation.ending).toMatchObject({ finish: "length", usage: { outputTokens: 20 } });
+    const again = await serve.chat({ messages, temperature: 0, maxTokens: 20, ignoreEos: true }).completion();
+    expect(again.text).toBe(text);
+    expect(again.usage.cachedTokens).toBeGreaterThan(0);
+  });
+
+  test("makes tokens no further ahead than the reader's window", async () => {
+    const generation = serve.complete({ prompt: "The sea", maxTokens: 400, ignoreEos: true });
+    await generation.next();
+    const made = (): number => serve.snapshot().outputTokens;
+    const before = made();
+    // Another request runs to its end meanwhile: time enough to overrun, if anything did.
+    await serve.complete({ prompt: "The sky", maxTokens: 30, ignoreEos: true }).text();
+    expect(made() - before).toBeLessThanOrEqual(30 + 2 * 8);
+    generation.cancel();
+    await expect(generation.next()).rejects.toMatchObject({ code: "cancelled" });
+  });
+
+  test("is aborted by a signal, before and while it runs", async () => {
+    await expect(serve.chat({ messages, signal: AbortSignal.abort() }).text()).rejects.toMatchObject({
+      code: "cancelled",
+    });
+    const abort = new AbortController();
+    const generation = serve.complete({
+      prompt: "a",
+      maxTokens: 4000,
+      ignoreEos: true,
+      signal: abort.signal,
+    });
+    await generation.next();
+    abort.abort();
+    const failure = await generation.text().catch((error: unknown) => error);
+    expect(failure).toBeInstanceOf(StreamServeError);
+    expect(failure).toMatchObject({ code: "cancelled" });
+    await expect.poll(() => serve.snapshot().kv.usedBlocks).toBe(0);
+  });
+
+  test.each([
+    ["NaN", { temperature: Number.NaN }, "temperature"],
+    ["infinity", { maxTokens: Number.POSITIVE_INFINITY }, "maxTokens"],
+    ["a wrong type", { topP: "1" as never }, "topP"],
+    ["an unknown option", { tempo: 1 } as never, "tempo"],
+    ["a seed that is too long", { seed: 2 ** 60 }, "seed"],
+  ])("refuses %s", async (_what, options, param) => {
+    await expect(serve.chat({ messages, ...(options as object) }).text()).rejects.toMatchObject({
+      code: "invalid_parameter",
+      details: { param },
+    });
+  });
+
+  test("refuses empty prompts, prompts that do not fit and unknown settings", async () => {
+    await expect(serve.chat({ messages: [] }).text()).rejects.toMatchObject({ code: "empty_prompt" });
+    await expect(serve.complete({ prompt: [] }).text()).rejects.toMatchObject({ code: "empty_prompt" });
+    await expect(serve.complete({ prompt: new Uint32Array(9000).fill(5) }).text()).rejects.toMatchObject({
+      code: "prompt_too_long",
+      details: { promptTokens: 9000, contextTokens: 8192 },
+    });
+    await expect(StreamServe.start({ config: { pears: 2 } as never })).rejects.toMatchObject({
+      details: { param: "pears" },
+    });
+    await expect(StreamServe.start({ model: "no-such-model" })).rejects.toMatchObject({
+      code: "model_not_found",
+    });
+  });
+
+  test("lives beside another instance; a closed one refuses and leaves the other alone", async () => {
+    const other = await StreamServe.start({ config: { engine: { kvTokens: 1024 } } });
+    const options = { prompt: "One two", maxTokens: 6, temperature: 0 };
+    const [here, there] = await Promise.all([serve.complete(options).text(), other.complete(options).text()]);
+    expect(there).toBe(here);
+    const cut = other.complete({ ...options, maxTokens: 500, ignoreEos: true });
+    await cut.next();
+    await other.close();
+    await expect(cut.text()).rejects.toMatchObject({ code: "cancelled" });
+    await expect(other.complete(options).text()).rejects.toMatchObject({ code: "draining" });
+    expect(await serve.complete(options).text()).toBe(here);
+  });
+
+  test("lets its process end by itself", async () => {
+    const options = { prompt: "One two three", maxTokens: 4, temperature: 0 };
+    const program = `
+      import { StreamServe } from ${JSON.stringify(new URL("../dist/index.js", import.meta.url).href)};
+      const serve = await StreamServe.start();
+      process.stdout.write(await serve.complete(${JSON.stringify(options)}).text());
+      await serve.close();
+    `;
+    const run = promisify(execFile)(process.execPath, ["--input-type=module", "-e", program], {
+      timeout: 30_000,
+    });
+    const { stdout, stderr } = await run;
+    expect(stdout).toBe(await serve.complete(options).text());
+    expect(stderr).toBe("");
+  });
+});

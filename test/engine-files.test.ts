@@ -1,0 +1,237 @@
+import { truncateSync } from "node:fs";
+import fc from "fast-check";
+import { afterAll, describe, expect, test } from "vitest";
+import { readMetadata } from "../dist/engine/metadata.js";
+import { closeEngine, NativeLane, openEngine } from "../dist/engine/native-engine.js";
+import { ERROR_CODES, StreamServeError } from "../dist/errors.js";
+import { type GgufValue, ggufFile } from "./gguf-file.js";
+import { ModelDirectory, type TinyOptions, tinyModel } from "./tiny-model.js";
+
+/** Damaged and foreign model files, through the door that every file comes in by. */
+
+const directory = new ModelDirectory();
+afterAll(() => directory.dispose());
+
+const FILE_CODES = [
+  "model_file_truncated",
+  "model_file_invalid",
+  "model_architecture_unsupported",
+  "model_format_unsupported",
+];
+
+/** Opens the file and takes a step with it; gives the error's code and text, or "ok". */
+function tryOut(bytes: Uint8Array): { code: string; message: string } {
+  const path = directory.write(bytes);
+  try {
+    const engine = openEngine({ path, kvTokens: 64, threads: 1 });
+    try {
+      const lane = new NativeLane({ engine, lane: 0, role: "decode", maxRows: 1, maxBatchTokens: 4 });
+      lane.score(Uint32Array.of(1, 2));
+      lane.close();
+    } finally {
+      closeEngine(engine.id);
+    }
+    return { code: "ok", message: "" };
+  } catch (error) {
+    expect(error).toBeInstanceOf(StreamServeError);
+    const { code, message } = error as StreamServeError;
+    expect(Object.keys(ERROR_CODES)).toContain(code);
+    return { code, message };
+  }
+}
+
+const whole = tinyModel();
+
+test("a whole file runs", () => {
+  expect(tryOut(whole).code).toBe("ok");
+});
+
+test("a version 2 file runs", () => {
+  const older = Buffer.from(whole);
+  older.writeUInt32LE(2, 4);
+  expect(tryOut(older).code).toBe("ok");
+});
+
+test("a file cut anywhere is called truncated", () => {
+  fc.assert(
+    fc.property(fc.integer({ min: 0, max: whole.length - 33 }), (length) => {
+      expect(tryOut(whole.subarray(0, length)).code).toBe("model_file_truncated");
+    }),
+    { numRuns: 200 },
+  );
+});
+
+test("a header cut anywhere is called truncated by the metadata reader", () => {
+  for (let length = 0; length < 400; length++) {
+    const path = directory.write(whole.subarray(0, length));
+    expect(() => readMetadata(path)).toThrowError(
+      expect.objectContaining({ code: "model_file_truncated" }) as unknown as Error,
+    );
+  }
+});
+
+test("flipped bits never end the process, and every refusal has a code", () => {
+  // Most of the interest lies in the header; the weights take any bits.
+  const header = 4096;
+  fc.assert(
+    fc.property(
+      fc.array(fc.tuple(fc.integer({ min: 0, max: header }), fc.integer({ min: 0, max: 7 })), {
+        minLength: 1,
+        maxLength: 4,
+      }),
+      (flips) => {
+        const damaged = Buffer.from(whole);
+        for (const [at, bit] of flips) damaged[at]! ^= 1 << bit;
+        expect([...FILE_CODES, "ok", "internal", "native_argument_invalid", "out_of_memory"]).toContain(
+          tryOut(damaged).code,
+        );
+      },
+    ),
+    { numRuns: 400 },
+  );
+});
+
+test("hostile counts and lengths are refused without allocating for them", () => {
+  const before = process.memoryUsage().rss;
+  // Tensor count, metadata count, the first key's length.
+  for (const at of [8, 16, 24]) {
+    for (const count of [2n ** 63n, 2n ** 64n - 1n, 2n ** 40n, 2n ** 32n, 100_000n]) {
+      const damaged = Buffer.from(whole);
+      damaged.writeBigUInt64LE(count, at);
+      expect(FILE_CODES).toContain(tryOut(damaged).code);
+    }
+  }
+  expect(process.memoryUsage().rss - before).toBeLessThan(64 * 1024 * 1024);
+});
+
+test("arrays that no model has are refused before anyone pays for them", () => {
+  const before = process.memoryUsage().rss;
+  for (const elementType of [8, 0]) {
+    // Zeros beyond the header: empty strings, or bytes. The file is sparse.
+    const header = Buffer.alloc(24 + 8 + 1 + 4 + 4 + 8);
+    header.write("GGUF");
+    header.writeUInt32LE(3, 4);
+    header.writeBigUInt64LE(1n, 16);
+    header.writeBigUInt64LE(1n, 24);
+    header.write("k", 32);
+    header.writeUInt32LE(9, 33);
+    header.writeUInt32LE(elementType, 37);
+    header.writeBigUInt64LE(100_000_000n, 41);
+    const path = directory.write(header);
+    truncateSync(path, 1e9);
+    expect(() => readMetadata(path)).toThrowError(
+      expect.objectContaining({ code: "model_file_invalid" }) as unknown as Error,
+    );
+  }
+  expect(process.memoryUsage().rss - before).toBeLessThan(64 * 1024 * 1024);
+});
+
+const u32 = (value: number): GgufValue => ({ type: "u32", value });
+const text = (value: string): GgufValue => ({ type: "string", value });
+
+describe("what a file asks for and the engine lacks is named", () => {
+  test.each<[string, TinyOptions, string, RegExp]>([
+    [
+      "another architecture",
+      { metadata: { "general.architecture": text("mamba") } },
+      "model_architecture_unsupported",
+      /"mamba"/,
+    ],
+    [
+      "experts",
+      { metadata: { "llama.expert_count": u32(8) } },
+      "model_architecture_unsupported",
+      /mixture of experts/,
+    ],
+    [
+      "a sliding window",
+      { metadata: { "llama.attention.sliding_window": u32(4096) } },
+      "model_architecture_unsupported",
+      /sliding-window/,
+    ],
+    [
+      "yarn",
+      { metadata: { "llama.rope.scaling.type": text("yarn") } },
+      "model_architecture_unsupported",
+      /"yarn"/,
+    ],
+    [
+      "a bias",
+      {
+        extraTensors: [{ name: "blk.0.attn_q.bias", shape: [64], format: "F32", bytes: new Uint8Array(256) }],
+      },
+      "model_architecture_unsupported",
+      /blk\.0\.attn_q\.bias/,
+    ],
+    [
+      "a format",
+      {
+        without: "blk.1.ffn_down.weight",
+        extraTensors: [
+          {
+            name: "blk.1.ffn_down.weight",
+            shape: [256, 64],
+            format: "Q6_K",
+            bytes: new Uint8Array(210 * 64),
+          },
+        ],
+        metadata: { "llama.feed_forward_length": u32(128) },
+      },
+      "model_file_invalid",
+      /blk\.1\.ffn_down\.weight/,
+    ],
+    ["a tensor that is not there", { without: "blk.1.attn_k.weight" }, "model_file_invalid", /attn_k/],
+    [
+      "more heads than fit",
+      { metadata: { "llama.attention.head_count_kv": u32(3) } },
+      "model_file_invalid",
+      /KV heads/,
+    ],
+    ["no layers", { metadata: { "llama.block_count": u32(0) } }, "model_file_invalid", /block_count/],
+  ])("%s", (_, options, code, message) => {
+    const found = tryOut(tinyModel(options));
+    expect(found.code).toBe(code);
+    expect(found.message).toMatch(message);
+  });
+});
+
+test("a format that is not supported is named", () => {
+  const bytes = tinyModel({
+    without: "output_norm.weight",
+    extraTensors: [{ name: "output_norm.weight", shape: [64], format: "Q8_0", bytes: new Uint8Array(68) }],
+  });
+  // The format number of the last tensor, made Q4_K (12), whose blocks of 256 do not divide rows of 64.
+  expect(tryOut(bytes).code).toBe("ok");
+  const named = tinyModel({ extraTensors: [] });
+  const at = named.indexOf("blk.0.attn_q.weight") + "blk.0.attn_q.weight".length + 4 + 16;
+  const foreign = Buffer.from(named);
+  foreign.writeUInt32LE(20, at);
+  const found = tryOut(foreign);
+  expect(found.code).toBe("model_format_unsupported");
+  expect(found.message).toMatch(/blk\.0\.attn_q\.weight.*IQ4_NL/);
+});
+
+test("what is no model file is refused", () => {
+  expect(tryOut(Buffer.from("not a model at all, just some text")).code).toBe("model_file_invalid");
+  expect(() => openEngine({ path: "/no/such/file.gguf", kvTokens: 64 })).toThrowError(
+    expect.objectContaining({ code: "model_not_found" }) as unknown as Error,
+  );
+  expect(() => openEngine({ path: "/", kvTokens: 64 })).toThrowError(
+    expect.objectContaining({ code: "model_not_found" }) as unknown as Error,
+  );
+});
+
+test("metadata of every type comes back as it was written", () => {
+  const written: Record<string, GgufValue> = {
+    "a.number": u32(4_000_000_000),
+    "a.real": { type: "f32", value: 0.5 },
+    "a.flag": { type: "bool", value: true },
+    "a.text": text("Grüße, 世界"),
+    "a.list": { type: "strings", value: ["", "x", "▁the"] },
+    __proto__x: text("kept"),
+  };
+  const { metadata, tensors, version } = readMetadata(directory.write(ggufFile(written, [])));
+  expect(version).toBe(3);
+  expect(tensors).toEqual([]);
+  for (const [key, value] of Object.entries(written)) expect(metadata.get(key)).toEqual(value.value);
+});

@@ -1,0 +1,330 @@
+import { once } from "node:events";
+import { request as httpRequest } from "node:http";
+import { connect, createServer } from "node:net";
+import fc from "fast-check";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { RunningServer } from "../dist/index.js";
+import { chatBody, MODEL, openAi, refusal, startTestServer } from "./serving.js";
+
+/** What must not come in through the HTTP door, while another stream runs on unharmed. */
+
+let server: RunningServer;
+let unharmed: Promise<string>;
+let undisturbed: string;
+
+const running = { ...chatBody(), model: MODEL, max_tokens: 200, ignore_eos: true, stream: true as const };
+
+async function streamed(): Promise<string> {
+  let text = "";
+  const stream = await openAi(server).chat.completions.create(running as never);
+  for await (const chunk of stream as unknown as AsyncIterable<{
+    choices: { delta: { content?: string } }[];
+  }>) {
+    text += chunk.choices[0]?.delta.content ?? "";
+  }
+  return text;
+}
+
+beforeAll(async () => {
+  server = await startTestServer({ server: { maxBodyBytes: 1 << 20 } });
+  undisturbed = await streamed();
+  unharmed = streamed();
+});
+
+afterAll(async () => {
+  expect(await unharmed).toBe(undisturbed);
+  await server.close(0);
+});
+
+const user = (content: unknown) => [{ role: "user", content }];
+
+describe("a body that is refused", () => {
+  test.each([
+    ["no messages", chatBody({ messages: [] }), 400, "empty_prompt", "messages"],
+    ["messages missing", { model: MODEL }, 400, "invalid_parameter", "messages"],
+    ["messages of a wrong type", chatBody({ messages: "hello" }), 400, "invalid_parameter", "messages"],
+    [
+      "content of a wrong type",
+      chatBody({ messages: user(5) }),
+      400,
+      "invalid_parameter",
+      "messages[0].content",
+    ],
+    [
+      "an unknown role",
+      chatBody({ messages: [{ role: "king", content: "" }] }),
+      400,
+      "invalid_parameter",
+      "messages[0].role",
+    ],
+    [
+      "an image",
+      chatBody({ messages: user([{ type: "image_url", image_url: { url: "" } }]) }),
+      400,
+      "invalid_parameter",
+      "messages[0].content",
+    ],
+    [
+      "half a surrogate pair",
+      chatBody({ messages: user("\ud83d") }),
+      400,
+      "invalid_utf8",
+      "messages[0].content",
+    ],
+    [
+      "a temperature of a wrong type",
+      chatBody({ temperature: "hot" }),
+      400,
+      "invalid_parameter",
+      "temperature",
+    ],
+    ["a temperature out of range", chatBody({ temperature: 2.5 }), 400, "invalid_parameter", "temperature"],
+    ["top_p of 0", chatBody({ top_p: 0 }), 400, "invalid_parameter", "top_p"],
+    [
+      "a penalty out of range",
+      chatBody({ presence_penalty: -3 }),
+      400,
+      "invalid_parameter",
+      "presence_penalty",
+    ],
+    ["max_tokens of 0", chatBody({ max_tokens: 0 }), 400, "invalid_parameter", "max_tokens"],
+    ["max_tokens of 1.5", chatBody({ max_tokens: 1.5 }), 400, "invalid_parameter", "max_tokens"],
+    ["a seed that is no whole number", chatBody({ seed: 0.5 }), 400, "invalid_parameter", "seed"],
+    ["five stop strings", chatBody({ stop: ["a", "b", "c", "d", "e"] }), 400, "invalid_parameter", "stop"],
+    ["an empty stop string", chatBody({ stop: "" }), 400, "invalid_parameter", "stop"],
+    [
+      "a bias for no token",
+      chatBody({ logit_bias: { "99999999": 1 } }),
+      400,
+      "invalid_parameter",
+      "logit_bias",
+    ],
+    [
+      "top_logprobs without logprobs",
+      chatBody({ top_logprobs: 2 }),
+      400,
+      "invalid_parameter",
+      "top_logprobs",
+    ],
+    [
+      "too many top_logprobs",
+      chatBody({ logprobs: true, top_logprobs: 21 }),
+      400,
+      "invalid_parameter",
+      "top_logprobs",
+    ],
+    ["n of 0", chatBody({ n: 0 }), 400, "invalid_parameter", "n"],
+    ["n beyond the limit", chatBody({ n: 129 }), 400, "invalid_parameter", "n"],
+    [
+      "stream_options without stream",
+      chatBody({ stream_options: {} }),
+      400,
+      "invalid_parameter",
+      "stream_options",
+    ],
+    ["tools", chatBody({ tools: [{ type: "function" }] }), 400, "invalid_parameter", "tools"],
+    [
+      "a JSON response format",
+      chatBody({ response_format: { type: "json_object" } }),
+      400,
+      "invalid_parameter",
+      "response_format",
+    ],
+    ["a misspelt parameter", chatBody({ temprature: 1 }), 400, "invalid_parameter", "temprature"],
+    ["another model", chatBody({ model: "gpt-9" }), 404, "unknown_model", "model"],
+    ["an array", [], 400, "invalid_request", null],
+    ["null", null, 400, "invalid_request", null],
+    [
+      "a number beyond doubles",
+      '{"messages": [], "temperature": 1e999}',
+      400,
+      "invalid_parameter",
+      "temperature",
+    ],
+    ["NaN", '{"temperature": NaN}', 400, "invalid_json", null],
+    ["no JSON", "{", 400, "invalid_json", null],
+    ["nothing", "", 400, "invalid_json", null],
+    ["bytes that are no UTF-8", Buffer.from([0x22, 0xc3, 0x28, 0x22]), 400, "invalid_utf8", null],
+    ["a NUL in JSON", "\0", 400, "invalid_json", null],
+    ["nesting without end", "[".repeat(500_000), 400, "invalid_json", null],
+    ["two megabytes", Buffer.alloc(2 << 20, " "), 413, "body_too_large", null],
+    ["ten megabytes", Buffer.alloc(10 << 20, " "), 413, "body_too_large", null],
+  ])("%s", async (_what, body, status, code, param) => {
+    const refused = await refusal(server.url, body);
+    expect(refused).toMatchObject({ status, code, param });
+    expect(refused.message).toMatch(/^.{10,}\.$/s);
+  });
+
+  test("ten megabytes in chunks, without a length", async () => {
+    let left = 160;
+    const body = new ReadableStream<Uint8Array>({
+      pull(controller) {
+        if (left-- > 0) controller.enqueue(new Uint8Array(65536).fill(0x20));
+        else controller.close();
+      },
+    });
+    expect(await refusal(server.url, body)).toMatchObject({ status: 413, code: "body_too_large" });
+  });
+
+  test("a long body that waits to be asked for is never asked for", async () => {
+    const asking = httpRequest(`${server.url}/v1/completions`, {
+      method: "POST",
+      headers: { "content-type": "application/json", "content-length": 5 << 20, expect: "100-continue" },
+    });
+    let continued = false;
+    asking.on("continue", () => {
+      continued = true;
+    });
+    asking.flushHeaders();
+    const [response] = (await once(asking, "response")) as [{ statusCode: number; resume(): void }];
+    expect(response.statusCode).toBe(413);
+    expect(continued).toBe(false);
+    asking.destroy();
+  });
+
+  test("a prompt that does not fit, with both numbers", async () => {
+    const long = "word ".repeat(9000);
+    const refused = await refusal(server.url, chatBody({ messages: user(long) }));
+    expect(refused).toMatchObject({ status: 400, code: "prompt_too_long", param: "messages" });
+    const { promptTokens, contextTokens } = refused.details;
+    expect(promptTokens).toBeGreaterThan(9000);
+    expect(contextTokens).toBe(8192);
+    expect(refused.message).toContain(String(promptTokens));
+    expect(refused.message).toContain(String(contextTokens));
+  });
+
+  test("a prompt that fits, with more output than the context has left", async () => {
+    const refused = await refusal(server.url, chatBody({ max_tokens: 8190 }));
+    expect(refused).toMatchObject({ status: 400, code: "prompt_too_long", param: "max_tokens" });
+    expect(refused.details).toMatchObject({ contextTokens: 8192, maxTokens: 8190 });
+  });
+
+  test.each([
+    ["an empty prompt", { prompt: "" }, "empty_prompt", "prompt"],
+    ["no prompts", { prompt: [] }, "empty_prompt", "prompt"],
+    ["no prompt at all", {}, "invalid_parameter", "prompt"],
+    ["a mix", { prompt: ["a", 5] }, "invalid_parameter", "prompt"],
+    ["ids outside the vocabulary", { prompt: [5, 49152] }, "invalid_parameter", "prompt"],
+    ["a negative id", { prompt: [-1] }, "invalid_parameter", "prompt"],
+    ["half an id", { prompt: [0.5] }, "invalid_parameter", "prompt"],
+    ["echo", { prompt: "a", echo: true }, "invalid_parameter", "echo"],
+    ["a suffix", { prompt: "a", suffix: "b" }, "invalid_parameter", "suffix"],
+    ["best_of", { prompt: "a", best_of: 3 }, "invalid_parameter", "best_of"],
+    ["too many choices", { prompt: Array(65).fill("a"), n: 2 }, "invalid_parameter", "prompt"],
+  ])("completions: %s", async (_what, body, code, param) => {
+    expect(await refusal(server.url, body, "/v1/completions")).toMatchObject({ status: 400, code, param });
+  });
+
+  test("any JSON at all, without harm", async () => {
+    const field = fc.constantFrom(
+      "messages",
+      "max_tokens",
+      "temperature",
+      "stop",
+      "n",
+      "logit_bias",
+      "stream",
+      "seed",
+      "top_k",
+      "role",
+      "prompt",
+    );
+    const value = fc.oneof(fc.jsonValue({ maxDepth: 3 }), fc.constant([{ role: "user", content: 1 }]));
+    await fc.assert(
+      fc.asyncProperty(fc.dictionary(field, value, { maxKeys: 5 }), async (body) => {
+        // Whatever is let through is small and quick.
+        const asked = JSON.stringify({ ...body, prompt: [], max_completion_tokens: 1 });
+        const { status, code } = await refusal(server.url, asked, "/v1/completions");
+        expect(status).toBe(400);
+        expect(code).toMatch(/^(invalid_parameter|empty_prompt|invalid_utf8)$/);
+      }),
+      { numRuns: 60 },
+    );
+  });
+
+  test("any bytes at all, without harm", async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.uint8Array({ maxLength: 200 }), async (bytes) => {
+        const { status } = await refusal(server.url, bytes);
+        expect(status).toBe(400);
+      }),
+      { numRuns: 60 },
+    );
+  });
+});
+
+describe("a request that is refused", () => {
+  test.each([
+    ["GET", "/nowhere", 404, "unknown_route"],
+    ["GET", "/v1/models/other", 404, "unknown_model"],
+    ["GET", "/v1/chat/completions", 405, "method_not_allowed"],
+    ["DELETE", "/v1/models", 405, "method_not_allowed"],
+    ["POST", "/health", 405, "method_not_allowed"],
+  ])("%s %s", async (method, path, status, code) => {
+    const response = await fetch(server.url + path, { method });
+    expect(response.status).toBe(status);
+    expect(await response.json()).toMatchObject({ error: { code } });
+    if (status === 405) expect(response.headers.get("allow")).toMatch(/^(GET|POST)$/);
+  });
+
+  test.each(["text/plain", "application/x-www-form-urlencoded", "application/json; charset=latin1"])(
+    "with content type %s",
+    async (type) => {
+      const refused = await refusal(server.url, "{}", "/v1/completions", { "content-type": type });
+      expect(refused).toMatchObject({ status: 415, code: "unsupported_media_type" });
+    },
+  );
+
+  test("that is not HTTP", async () => {
+    const { hostname, port } = new URL(server.url);
+    const socket = connect(Number(port), hostname);
+    socket.end("\x16\x03\x01 nonsense\r\n\r\n");
+    let answer = "";
+    for await (const data of socket) answer += String(data);
+    expect(answer).toMatch(/^HTTP\/1\.1 400 /);
+    expect(answer).toContain('"code":"invalid_request"');
+  });
+
+  test("from a foreign page, or for a foreign host", async () => {
+    const { port } = new URL(server.url);
+    const status = async (headers: Record<string, string>): Promise<number> => {
+      const asking = httpRequest({ host: "127.0.0.1", port, path: "/v1/models", headers });
+      asking.end();
+      const [response] = (await once(asking, "response")) as [{ statusCode: number; resume(): void }];
+      response.resume();
+      return response.statusCode;
+    };
+    expect(await status({ origin: "https://evil.example" })).toBe(403);
+    expect(await status({ origin: "null" })).toBe(403);
+    expect(await status({ host: "evil.example" })).toBe(403);
+    expect(await status({ origin: `http://127.0.0.1:${port}` })).toBe(200);
+    expect(await status({ host: `localhost:${port}` })).toBe(200);
+  });
+});
+
+describe("a start that is refused", () => {
+  test("on a port that is taken", async () => {
+    const other = createServer();
+    other.listen(0, "127.0.0.1");
+    await once(other, "listening");
+    const { port } = other.address() as { port: number };
+    await expect(startTestServer({ server: { port } })).rejects.toMatchObject({
+      code: "port_in_use",
+      message: expect.stringContaining(String(port)),
+    });
+    other.close();
+  });
+
+  test("on an open address without a key", async () => {
+    await expect(startTestServer({ server: { host: "0.0.0.0" } })).rejects.toMatchObject({
+      code: "config_invalid",
+      message: expect.stringContaining("apiKey"),
+    });
+  });
+
+  test("with a model that is not there", async () => {
+    await expect(startTestServer({ model: "./nowhere.gguf" })).rejects.toMatchObject({
+      code: "model_not_found",
+    });
+  });
+});
