@@ -180,6 +180,26 @@ describe("chat completions", () => {
   });
 });
 
+describe("a request's class and tenant", () => {
+  const ask = (more: object) =>
+    client.chat.completions.create({ ...greedy, ...more } as OpenAI.ChatCompletionCreateParamsNonStreaming);
+
+  test("flex is offline work, and the reply names the tier that served it", async () => {
+    expect((await ask({ service_tier: "flex", user: "a" })).service_tier).toBe("flex");
+    expect((await ask({ service_tier: "auto", safety_identifier: "b" })).service_tier).toBe("default");
+    expect((await ask({})).service_tier).toBeUndefined();
+  });
+
+  test.each([
+    [{ service_tier: "flex", class: "interactive" }, "service_tier"],
+    [{ service_tier: "cheap" }, "service_tier"],
+    [{ user: "x".repeat(513) }, "user"],
+    [{ safety_identifier: 7 }, "safety_identifier"],
+  ])("%j is refused by its name", async (more, param) => {
+    await expect(ask(more)).rejects.toMatchObject({ status: 400, code: "invalid_parameter", param });
+  });
+});
+
 describe("completions", () => {
   const base = { model: MODEL, max_tokens: 6, temperature: 0 };
 

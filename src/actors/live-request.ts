@@ -8,6 +8,7 @@ import type {
 import type { TimerId } from "../runtime/actor.js";
 import { type Journey, UNLIMITED } from "./messages.js";
 import type { PromptRegion } from "./prompt-region.js";
+import { tenantNumber } from "./tenant.js";
 
 /** Why the gateway is taking a request back. */
 export type Closing = "cancelled" | "stopped" | "deadline";
@@ -45,6 +46,7 @@ export class LiveRequest {
   heldSince: number | undefined;
   deadlineTimer: TimerId | undefined;
   readonly deadline: number;
+  readonly #tenant: number;
   #held: DeliveredTokens[] = [];
 
   constructor(
@@ -57,6 +59,7 @@ export class LiveRequest {
     this.submittedAt = now;
     this.deadline = request.deadlineMs > 0 ? now + request.deadlineMs : 0;
     this.creditUpTo = Math.min(UNLIMITED, request.credit);
+    this.#tenant = tenantNumber(request.tenant);
   }
 
   get identity(): { request: number; attempt: number } {
@@ -80,6 +83,7 @@ export class LiveRequest {
       biases: sampling.logitBias.size,
       maxTokens: this.request.maxTokens,
       class: this.request.class === "offline" ? 1 : 0,
+      tenant: this.#tenant,
       deadline: this.deadline,
       creditUpTo: this.creditUpTo,
       temperature: sampling.temperature,

@@ -36,6 +36,8 @@ const journey = {
   maxTokens: u32,
   /** 0: interactive, 1: offline. */
   class: u8,
+  /** Whom it is served for (see tenant.ts); 0: nobody in particular. */
+  tenant: u32,
   /** Milliseconds on the system's clock; 0: none. */
   deadline: f64,
   /** Output tokens that the reader takes without a further grant, counted from index 0. */

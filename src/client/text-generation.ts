@@ -31,7 +31,10 @@ export interface GenerateOptions {
   readonly minTokens?: number;
   /** Go on to `maxTokens` whatever the model draws. */
   readonly ignoreEos?: boolean;
+  /** `interactive` (default) comes first; `offline` takes what is spare, and gives way within a step. */
   readonly class?: RequestClass;
+  /** Whom it is for: tenants that wait share the machine by tokens. Absent: one tenant with all who don't say. */
+  readonly tenant?: string;
   /** Fail with `deadline_exceeded` when not done after so many milliseconds. */
   readonly deadlineMs?: number;
   /** Cancels the generation; the iteration then throws `cancelled`. */

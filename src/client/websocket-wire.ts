@@ -35,6 +35,7 @@ export function generateMessage(id: string, credit: number, options: ChatOptions
     min_tokens: options.minTokens,
     ignore_eos: options.ignoreEos,
     class: options.class,
+    user: options.tenant,
     deadline_ms: options.deadlineMs,
   });
 }

@@ -14,8 +14,8 @@ import type { ServingCore } from "./core.js";
 import type { Exchange } from "./exchange.js";
 import type { PlacedDelta } from "./generate-text.js";
 import { checkModel } from "./models.js";
-import { commonFields, ignored, isEmptyArray, unsupported } from "./openai-fields.js";
-import { fromWire, MOST_LOGPROBS, maybe, wellFormedText } from "./parameters.js";
+import { commonFields, fromBody, ignored, isEmptyArray, tierServed, unsupported } from "./openai-fields.js";
+import { MOST_LOGPROBS, maybe, wellFormedText } from "./parameters.js";
 import { encodePrompt, prepare } from "./prepare.js";
 import { check, refuse } from "./validation.js";
 
@@ -85,16 +85,26 @@ export async function chatRoute(
   if (body.stream_options && !body.stream) {
     throw refuse("stream_options", "'stream_options' needs 'stream': true.");
   }
-  const parameters = fromWire(body, body.logprobs ? (body.top_logprobs ?? 0) : -1);
+  const parameters = fromBody(body, body.logprobs ? (body.top_logprobs ?? 0) : -1);
   const prompt = await encodePrompt(core, { messages: body.messages });
   const request = prepare(core, prompt, parameters, prepareOptions(server, body.stream, "messages"));
   const requests = fanOut([request], body.n);
-  const format = chatFormat(core, body.logprobs ?? false, body.stream_options?.include_usage ?? false);
+  const format = chatFormat(
+    core,
+    tierServed(body),
+    body.logprobs ?? false,
+    body.stream_options?.include_usage ?? false,
+  );
   if (body.stream) await streamChoices(core, server, exchange, requests, body.n, format);
   else await answerWhole(core, exchange, requests, body.n, format);
 }
 
-function chatFormat(core: ServingCore, withLogprobs: boolean, withUsage: boolean): ReplyFormat {
+function chatFormat(
+  core: ServingCore,
+  tier: { readonly service_tier?: string },
+  withLogprobs: boolean,
+  withUsage: boolean,
+): ReplyFormat {
   const { model, instructionSet } = core.service.info;
   const head = (object: string): object => ({
     id,
@@ -102,6 +112,7 @@ function chatFormat(core: ServingCore, withLogprobs: boolean, withUsage: boolean
     created,
     model,
     system_fingerprint: `streamserve-${instructionSet}`,
+    ...tier,
   });
   const id = `chatcmpl-${randomBytes(12).toString("hex")}`;
   const created = Math.floor(Date.now() / 1000);

@@ -15,8 +15,8 @@ import type { ServingCore } from "./core.js";
 import type { Exchange } from "./exchange.js";
 import type { PlacedDelta } from "./generate-text.js";
 import { checkModel } from "./models.js";
-import { commonFields, unsupported } from "./openai-fields.js";
-import { fromWire, MOST_LOGPROBS, maybe, wellFormedText } from "./parameters.js";
+import { commonFields, fromBody, unsupported } from "./openai-fields.js";
+import { MOST_LOGPROBS, maybe, wellFormedText } from "./parameters.js";
 import { encodePrompt, type Prompt, prepare } from "./prepare.js";
 import { check, refuse } from "./validation.js";
 
@@ -56,7 +56,7 @@ export async function completionRoute(
       `'prompt' times 'n' makes ${prompts.length * body.n} choices: at most ${MOST_CHOICES}.`,
     );
   }
-  const parameters = fromWire(body, body.logprobs ?? -1);
+  const parameters = fromBody(body, body.logprobs ?? -1);
   const options = prepareOptions(server, body.stream, "prompt");
   const encoded = await Promise.all(prompts.map((prompt) => encodePrompt(core, prompt)));
   const requests = fanOut(

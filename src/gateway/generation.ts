@@ -15,6 +15,8 @@ export interface GenerationRequest {
   readonly maxTokens: number;
   readonly sampling: Sampling;
   readonly class: RequestClass;
+  /** Whose share of the machine it is served from; absent or empty: that of all who don't say. */
+  readonly tenant?: string;
   /** The request fails with `deadline_exceeded` when it is not done this long after it was submitted; 0: none. */
   readonly deadlineMs: number;
   /** Tokens that may be sent before the first `grant`; `Infinity` for a reader that takes all. */

@@ -1,5 +1,6 @@
 import { z } from "zod";
-import { wireParameters } from "./parameters.js";
+import { checks, fromWire, maybe, type Parameters, type Wire, wireParameters } from "./parameters.js";
+import { refuse } from "./validation.js";
 
 /** Fields of OpenAI's requests that chat and completions share, besides those that steer generation. */
 
@@ -35,11 +36,38 @@ export const commonFields = {
       include_obfuscation: ignored,
     })
     .nullish(),
-  user: ignored,
+  /** OpenAI's newer name of `user`. */
+  safety_identifier: checks.tenant,
+  /** `flex` is OpenAI's word for offline work; the others mean what comes without asking. */
+  service_tier: maybe(z.enum(["auto", "default", "flex", "scale", "priority"])),
   metadata: ignored,
   store: ignored,
-  service_tier: ignored,
-  safety_identifier: ignored,
   prompt_cache_key: ignored,
   prompt_cache_retention: ignored,
 };
+
+/** What OpenAI's fields say of class and tenant besides ours. */
+type TierFields = Wire & {
+  readonly service_tier: "auto" | "default" | "flex" | "scale" | "priority" | undefined;
+  readonly safety_identifier: string | undefined;
+};
+
+/** The parameters of an HTTP body; throws `invalid_parameter` when `class` and `service_tier` disagree. */
+export function fromBody(body: TierFields, logprobs: number): Parameters {
+  const parameters = fromWire(body, logprobs);
+  const flex = body.service_tier === "flex";
+  if (flex && body.class === "interactive") {
+    throw refuse("service_tier", "'service_tier': \"flex\" is offline work, but 'class' is \"interactive\".");
+  }
+  return {
+    ...parameters,
+    class: flex ? "offline" : parameters.class,
+    tenant: parameters.tenant ?? body.safety_identifier,
+  };
+}
+
+/** What a reply says of the tier that served it, to a client that named one. */
+export function tierServed(body: Pick<TierFields, "service_tier">): { readonly service_tier?: string } {
+  if (body.service_tier === undefined) return {};
+  return { service_tier: body.service_tier === "flex" ? "flex" : "default" };
+}

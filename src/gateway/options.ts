@@ -1,5 +1,6 @@
 import { z } from "zod";
 import type { ChatOptions, CompleteOptions, GenerateOptions } from "../client/text-generation.js";
+import type { RequestClass } from "./generation.js";
 import { checks, type Parameters, wellFormedText } from "./parameters.js";
 import type { Prompt } from "./prepare.js";
 import { check } from "./validation.js";
@@ -22,6 +23,7 @@ const parameters = {
   minTokens: checks.minTokens,
   ignoreEos: checks.ignoreEos,
   class: checks.class,
+  tenant: checks.tenant,
   deadlineMs: checks.deadlineMs,
   signal: z.instanceof(AbortSignal).optional(),
 };
@@ -61,11 +63,12 @@ export function checkComplete(options: CompleteOptions): CheckedOptions {
   return { prompt: typeof prompt === "string" ? { text: prompt } : { ids: prompt }, parameters: named(rest) };
 }
 
-type Checked = Required<Omit<Parameters, "stops">> & {
+type Checked = Required<Omit<Parameters, "stops" | "class">> & {
+  readonly class: RequestClass | undefined;
   readonly stop: readonly string[];
   readonly signal?: GenerateOptions["signal"];
 };
 
 function named({ stop, signal: _signal, ...rest }: Checked): Parameters {
-  return { ...rest, stops: stop };
+  return { ...rest, class: rest.class ?? "interactive", stops: stop };
 }

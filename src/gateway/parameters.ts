@@ -22,6 +22,8 @@ export interface Parameters {
   readonly minTokens: number;
   readonly ignoreEos: boolean;
   readonly class: RequestClass;
+  /** Whose share it is served from; undefined: nobody's in particular. */
+  readonly tenant: string | undefined;
   readonly deadlineMs: number;
 }
 
@@ -32,6 +34,8 @@ const MOST_STOPS = 4;
 const LONGEST_STOP = 1024;
 /** OpenAI's own limit is near this; a bias is applied at each step. */
 const MOST_BIASES = 1024;
+/** A name or an identifier, not a text. */
+const LONGEST_TENANT = 512;
 const DAY_MS = 24 * 60 * 60 * 1000;
 
 /** Text that can be written as UTF-8. */
@@ -84,7 +88,8 @@ export const checks = {
   logprobs: or(z.int().min(0).max(MOST_LOGPROBS), -1),
   minTokens: or(z.int().min(0).max(0x7fffffff), 0),
   ignoreEos: or(z.boolean(), false),
-  class: or(z.enum(["interactive", "offline"]), "interactive"),
+  class: maybe(z.enum(["interactive", "offline"])),
+  tenant: maybe(wellFormedText.pipe(z.string().max(LONGEST_TENANT))),
   deadlineMs: or(z.number().min(0).max(DAY_MS), 0),
 };
 
@@ -105,10 +110,11 @@ export const wireParameters = {
   min_tokens: checks.minTokens,
   ignore_eos: checks.ignoreEos,
   class: checks.class,
+  user: checks.tenant,
   deadline_ms: checks.deadlineMs,
 };
 
-type Wire = { readonly [K in keyof typeof wireParameters]: z.output<(typeof wireParameters)[K]> };
+export type Wire = { readonly [K in keyof typeof wireParameters]: z.output<(typeof wireParameters)[K]> };
 
 /** `logprobs`: -1 none, 0 the drawn token's, n also the n likeliest. */
 export function fromWire(wire: Wire, logprobs: number): Parameters {
@@ -127,7 +133,8 @@ export function fromWire(wire: Wire, logprobs: number): Parameters {
     logprobs,
     minTokens: wire.min_tokens,
     ignoreEos: wire.ignore_eos,
-    class: wire.class,
+    class: wire.class ?? "interactive",
+    tenant: wire.user,
     deadlineMs: wire.deadline_ms,
   };
 }

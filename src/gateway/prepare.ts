@@ -91,6 +91,7 @@ export function prepare(
     maxTokens: maxTokens ?? Math.min(options.defaultMaxTokens, room),
     sampling: sampling(parameters, core.codec.stopIds),
     class: parameters.class,
+    ...(parameters.tenant === undefined ? {} : { tenant: parameters.tenant }),
     deadlineMs: parameters.deadlineMs,
     credit: options.credit,
     stops: parameters.stops,
