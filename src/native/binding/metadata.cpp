@@ -3,7 +3,7 @@
 #include <cstring>
 
 #include "error.h"
-#include "gguf/gguf.h"
+#include "source/open.h"
 
 namespace streamserve::binding {
 namespace {
@@ -91,22 +91,21 @@ napi_value make_tensor(napi_env env, const TensorInfo& tensor) {
 }  // namespace
 
 napi_value read_metadata(Call& call) {
-  const File file(call.text(0, "path"));
-  const Gguf gguf(file);
+  const ModelSource source = open_model_source(call.text(0, "path"));
   napi_env env = call.env();
-  napi_value entries = make_array(env, gguf.metadata().size());
+  napi_value entries = make_array(env, source.metadata().size());
   uint32_t next = 0;
-  for (const auto& [key, value] : gguf.metadata()) {
+  for (const auto& [key, value] : source.metadata()) {
     napi_value entry = make_array(env, 2);
     set(env, entry, 0u, make_text(env, key));
     set(env, entry, 1u, std::visit([env](const auto& held) { return make_value(env, held); }, value));
     set(env, entries, next++, entry);
   }
-  napi_value tensors = make_array(env, gguf.tensors().size());
+  napi_value tensors = make_array(env, source.tensors().size());
   next = 0;
-  for (const TensorInfo& tensor : gguf.tensors()) set(env, tensors, next++, make_tensor(env, tensor));
+  for (const TensorInfo& tensor : source.tensors()) set(env, tensors, next++, make_tensor(env, tensor));
   napi_value result = make_object(env);
-  set(env, result, "version", make_number(env, gguf.version()));
+  set(env, result, "version", make_number(env, source.gguf_version));
   set(env, result, "entries", entries);
   set(env, result, "tensors", tensors);
   return result;

@@ -24,18 +24,17 @@ void read_header(const uint8_t* bytes, size_t count) {
   const int memory = ::memfd_create("gguf", MFD_CLOEXEC);
   if (memory < 0 || ::write(memory, bytes, count) != static_cast<ssize_t>(count)) std::abort();
   try {
-    const File file("/proc/self/fd/" + std::to_string(memory));
-    const Gguf gguf(file);
-    for (const auto& [key, value] : gguf.metadata()) {
+    const ModelSource source = read_gguf(File("/proc/self/fd/" + std::to_string(memory)));
+    for (const auto& [key, value] : source.metadata()) {
       if (const auto* strings = std::get_if<StringArray>(&value)) {
         for (size_t i = 0; i < strings->size(); ++i) static_cast<void>((*strings)[i].size());
       }
-      if (gguf.find(key) != &value) std::abort();
+      if (source.find(key) != &value) std::abort();
     }
-    for (const TensorInfo& tensor : gguf.tensors()) {
-      if (tensor.bytes && tensor.offset + *tensor.bytes > file.size()) std::abort();
+    for (const TensorInfo& tensor : source.tensors()) {
+      if (tensor.bytes && tensor.offset + *tensor.bytes > source.files().front().size()) std::abort();
     }
-    read_config(gguf);
+    read_config(source);
   } catch (const EngineError&) {
   }
   ::close(memory);

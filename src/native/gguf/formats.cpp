@@ -2,7 +2,7 @@
 
 #include <string>
 
-#include "gguf/gguf.h"
+#include "source/model_source.h"
 
 namespace streamserve {
 namespace {

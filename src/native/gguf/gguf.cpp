@@ -19,18 +19,34 @@ constexpr uint64_t kMostNameBytes = 65535;
 constexpr uint64_t kDefaultAlignment = 32;
 constexpr uint64_t kMostAlignment = 1 << 20;
 
-}  // namespace
+class Reader {
+ public:
+  explicit Reader(const File& file) : file_(file), source_(file.path()) {}
 
-Gguf::Gguf(const File& file) : path_(file.path()) {
-  FileCursor cursor(file);
-  if (file.size() < 4) {
-    throw EngineError(ErrorCode::kModelFileTruncated,
-                      "The model file " + path_ + " is only " + std::to_string(file.size()) + " bytes long.");
+  ModelSource read();
+
+ private:
+  void read_metadata(FileCursor& cursor, uint64_t count);
+  void read_tensors(FileCursor& cursor, uint64_t count);
+  void place_tensors(uint64_t header_end, uint64_t file_bytes);
+  [[noreturn]] void invalid(const std::string& what) const;
+
+  const File& file_;
+  ModelSource source_;
+  std::vector<TensorInfo> tensors_;
+};
+
+ModelSource Reader::read() {
+  FileCursor cursor(file_);
+  if (file_.size() < 4) {
+    throw EngineError(ErrorCode::kModelFileTruncated, "The model file " + file_.path() + " is only " +
+                                                          std::to_string(file_.size()) + " bytes long.");
   }
   if (cursor.number<uint32_t>() != kMagic) invalid("does not begin with \"GGUF\"");
-  version_ = cursor.number<uint32_t>();
-  if (version_ != 2 && version_ != 3) {
-    invalid("is of GGUF version " + std::to_string(version_) + "; versions 2 and 3 (little endian) are read");
+  source_.gguf_version = cursor.number<uint32_t>();
+  if (source_.gguf_version != 2 && source_.gguf_version != 3) {
+    invalid("is of GGUF version " + std::to_string(source_.gguf_version) +
+            "; versions 2 and 3 (little endian) are read");
   }
   const uint64_t tensor_count = cursor.number<uint64_t>();
   const uint64_t metadata_count = cursor.number<uint64_t>();
@@ -40,28 +56,25 @@ Gguf::Gguf(const File& file) : path_(file.path()) {
   }
   read_metadata(cursor, metadata_count);
   read_tensors(cursor, tensor_count);
-  place_tensors(cursor.position(), file.size());
+  place_tensors(cursor.position(), file_.size());
+  return std::move(source_);
 }
 
-void Gguf::read_metadata(FileCursor& cursor, uint64_t count) {
+void Reader::read_metadata(FileCursor& cursor, uint64_t count) {
   // The shortest entry: an empty key, a type and one byte.
   cursor.require(count, 13, "metadata keys");
-  metadata_.reserve(count);
   for (uint64_t i = 0; i < count; ++i) {
     std::string key = read_string(cursor, kMostNameBytes, "a metadata key");
     const uint32_t type = cursor.number<uint32_t>();
     MetadataValue value = read_value(cursor, type, key);
-    if (!metadata_index_.emplace(key, metadata_.size()).second) {
-      invalid("has the metadata key " + key + " twice");
-    }
-    metadata_.emplace_back(std::move(key), std::move(value));
+    if (!source_.add_metadata(key, std::move(value))) invalid("has the metadata key " + key + " twice");
     if (cursor.position() > kMostMetadataBytes) {
       invalid("has more than " + std::to_string(kMostMetadataBytes >> 20) + " MiB of metadata");
     }
   }
 }
 
-void Gguf::read_tensors(FileCursor& cursor, uint64_t count) {
+void Reader::read_tensors(FileCursor& cursor, uint64_t count) {
   // The shortest entry: an empty name, one dimension, a format and an offset.
   cursor.require(count, 32, "tensors");
   tensors_.reserve(count);
@@ -76,15 +89,12 @@ void Gguf::read_tensors(FileCursor& cursor, uint64_t count) {
     for (uint32_t d = 0; d < tensor.dimensions; ++d) tensor.shape[d] = cursor.number<uint64_t>();
     tensor.format = cursor.number<uint32_t>();
     tensor.offset = cursor.number<uint64_t>();
-    if (!tensor_index_.emplace(tensor.name, tensors_.size()).second) {
-      invalid("has the tensor " + tensor.name + " twice");
-    }
     tensors_.push_back(std::move(tensor));
   }
 }
 
-void Gguf::place_tensors(uint64_t header_end, uint64_t file_bytes) {
-  const uint64_t alignment = unsigned_value("general.alignment").value_or(kDefaultAlignment);
+void Reader::place_tensors(uint64_t header_end, uint64_t file_bytes) {
+  const uint64_t alignment = source_.unsigned_value("general.alignment").value_or(kDefaultAlignment);
   if (alignment == 0 || alignment > kMostAlignment || (alignment & (alignment - 1)) != 0) {
     invalid("asks for an alignment of " + std::to_string(alignment) + " bytes; a power of two is needed");
   }
@@ -106,7 +116,7 @@ void Gguf::place_tensors(uint64_t header_end, uint64_t file_bytes) {
                 " in a block of " + format->name);
       }
       const uint64_t blocks = elements / format->block_elements;
-      if (blocks > std::numeric_limits<int64_t>::max() / format->block_bytes) {
+      if (blocks > uint64_t{std::numeric_limits<int64_t>::max()} / format->block_bytes) {
         invalid("gives tensor " + tensor.name + " a size that overflows");
       }
       bytes = blocks * format->block_bytes;
@@ -115,50 +125,24 @@ void Gguf::place_tensors(uint64_t header_end, uint64_t file_bytes) {
     if (start > file_bytes || tensor.offset > file_bytes - start ||
         bytes > file_bytes - start - tensor.offset) {
       throw EngineError(ErrorCode::kModelFileTruncated,
-                        "The model file " + path_ + " ends before tensor " + tensor.name +
+                        "The model file " + file_.path() + " ends before tensor " + tensor.name +
                             " does: it is cut off or damaged; download it again.");
     }
     tensor.offset += start;
+    if (!source_.add_tensor(tensor)) invalid("has the tensor " + tensor.name + " twice");
   }
 }
 
-const MetadataValue* Gguf::find(std::string_view key) const {
-  const auto found = metadata_index_.find(std::string(key));
-  return found == metadata_index_.end() ? nullptr : &metadata_[found->second].second;
+void Reader::invalid(const std::string& what) const {
+  throw EngineError(ErrorCode::kModelFileInvalid, "The model file " + file_.path() + " " + what + ".");
 }
 
-const TensorInfo* Gguf::tensor(std::string_view name) const {
-  const auto found = tensor_index_.find(std::string(name));
-  return found == tensor_index_.end() ? nullptr : &tensors_[found->second];
-}
+}  // namespace
 
-std::optional<uint64_t> Gguf::unsigned_value(std::string_view key) const {
-  const MetadataValue* value = find(key);
-  if (!value) return std::nullopt;
-  if (const auto* number = std::get_if<uint64_t>(value)) return *number;
-  if (const auto* number = std::get_if<int64_t>(value); number && *number >= 0) {
-    return static_cast<uint64_t>(*number);
-  }
-  invalid("gives " + std::string(key) + " a value that is not a whole number");
-}
-
-std::optional<double> Gguf::float_value(std::string_view key) const {
-  const MetadataValue* value = find(key);
-  if (!value) return std::nullopt;
-  if (const auto* number = std::get_if<double>(value)) return *number;
-  if (const auto* number = std::get_if<uint64_t>(value)) return static_cast<double>(*number);
-  invalid("gives " + std::string(key) + " a value that is not a number");
-}
-
-std::optional<std::string> Gguf::string_value(std::string_view key) const {
-  const MetadataValue* value = find(key);
-  if (!value) return std::nullopt;
-  if (const auto* text = std::get_if<std::string>(value)) return *text;
-  invalid("gives " + std::string(key) + " a value that is not a string");
-}
-
-void Gguf::invalid(const std::string& what) const {
-  throw EngineError(ErrorCode::kModelFileInvalid, "The model file " + path_ + " " + what + ".");
+ModelSource read_gguf(File file) {
+  ModelSource source = Reader(file).read();
+  source.add_file(std::move(file));
+  return source;
 }
 
 }  // namespace streamserve

@@ -28,7 +28,7 @@ constexpr uint32_t kHeadDimStep = 16;
 
 class Reader {
  public:
-  Reader(const Gguf& gguf, std::string prefix) : gguf_(gguf), prefix_(std::move(prefix)) {}
+  Reader(const ModelSource& source, std::string prefix) : source_(source), prefix_(std::move(prefix)) {}
 
   uint32_t count(const std::string& key, std::optional<uint64_t> otherwise = std::nullopt) const {
     const uint64_t value = optional(key).value_or(otherwise.value_or(0));
@@ -38,13 +38,15 @@ class Reader {
     return static_cast<uint32_t>(value);
   }
   std::optional<uint64_t> optional(const std::string& key) const {
-    return gguf_.unsigned_value(prefix_ + key);
+    return source_.unsigned_value(prefix_ + key);
   }
-  std::optional<double> real(const std::string& key) const { return gguf_.float_value(prefix_ + key); }
-  std::optional<std::string> text(const std::string& key) const { return gguf_.string_value(prefix_ + key); }
+  std::optional<double> real(const std::string& key) const { return source_.float_value(prefix_ + key); }
+  std::optional<std::string> text(const std::string& key) const {
+    return source_.string_value(prefix_ + key);
+  }
 
  private:
-  const Gguf& gguf_;
+  const ModelSource& source_;
   const std::string prefix_;
 };
 
@@ -69,13 +71,13 @@ void read_rope(const Reader& reader, ModelConfig& config) {
 
 }  // namespace
 
-ModelConfig read_config(const Gguf& gguf) {
+ModelConfig read_config(const ModelSource& source) {
   ModelConfig config;
-  const auto architecture = gguf.string_value("general.architecture");
+  const auto architecture = source.string_value("general.architecture");
   if (!architecture) invalid("general.architecture is missing");
   if (*architecture != "llama") unsupported("the architecture \"" + *architecture + "\"");
   config.architecture = *architecture;
-  const Reader reader(gguf, *architecture + ".");
+  const Reader reader(source, *architecture + ".");
   config.layers = reader.count("block_count");
   if (config.layers > kMostLayers) invalid("block_count is " + std::to_string(config.layers));
   config.embedding = reader.count("embedding_length");
@@ -103,7 +105,7 @@ ModelConfig read_config(const Gguf& gguf) {
   if (reader.optional("attention.sliding_window").value_or(0) > 0) unsupported("sliding-window attention");
   read_rope(reader, config);
 
-  const TensorInfo* embedding = gguf.tensor("token_embd.weight");
+  const TensorInfo* embedding = source.tensor("token_embd.weight");
   if (!embedding || embedding->dimensions != 2)
     invalid("the tensor token_embd.weight is missing or not a matrix");
   if (embedding->shape[0] != config.embedding || embedding->shape[1] > kMostExtent) {

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "gguf/gguf.h"
 #include "kernels/kernels.h"
+#include "source/model_source.h"
 
 namespace streamserve {
 
@@ -29,6 +29,6 @@ struct ModelConfig {
 
 // Reads and checks the hyper-parameters. Throws `model_architecture_unsupported`, naming what the file asks
 // for, or `model_file_invalid`.
-ModelConfig read_config(const Gguf& gguf);
+ModelConfig read_config(const ModelSource& source);
 
 }  // namespace streamserve

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "error.h"
+#include "source/open.h"
 
 namespace streamserve {
 namespace {
@@ -21,14 +22,12 @@ const Kernels& pick_kernels(const std::string& name) {
 
 }  // namespace
 
-Model::Model(const ModelOptions& options) : Model(File(options.path), options) {}
+Model::Model(const ModelOptions& options) : Model(open_model_source(options.path), options) {}
 
-Model::Model(const File& file, const ModelOptions& options) : Model(file, Gguf(file), options) {}
-
-Model::Model(const File& file, const Gguf& gguf, const ModelOptions& options)
-    : config_(read_config(gguf)),
+Model::Model(const ModelSource& source, const ModelOptions& options)
+    : config_(read_config(source)),
       kernels_(pick_kernels(options.instruction_set)),
-      weights_(file, gguf, config_, kernels_, options.exact, options.threads) {
+      weights_(source, config_, kernels_, options.exact, options.threads) {
   for (uint32_t i = 0; i < config_.head_dim / 2; ++i) {
     const double factor = weights_.rope_factors() ? weights_.rope_factors()[i] : 1.0;
     frequencies_.push_back(std::pow(config_.rope_base, -2.0 * i / config_.head_dim) /

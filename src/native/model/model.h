@@ -33,8 +33,7 @@ class Model {
   void rotation(uint32_t position, float* cosines, float* sines) const;
 
  private:
-  Model(const File& file, const ModelOptions& options);
-  Model(const File& file, const Gguf& gguf, const ModelOptions& options);
+  Model(const ModelSource& source, const ModelOptions& options);
 
   const ModelConfig config_;
   const Kernels& kernels_;

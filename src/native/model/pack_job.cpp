@@ -8,23 +8,24 @@
 
 namespace streamserve {
 
-void run_pack_jobs(const File& file, const Kernels& kernels, std::vector<PackJob> jobs, uint8_t* packed,
-                   uint32_t threads) {
-  std::sort(jobs.begin(), jobs.end(), [](const PackJob& a, const PackJob& b) { return a.bytes > b.bytes; });
+void run_pack_jobs(const ModelSource& source, const Kernels& kernels, std::vector<PackJob> jobs,
+                   uint8_t* packed, uint32_t threads) {
+  std::sort(jobs.begin(), jobs.end(),
+            [](const PackJob& a, const PackJob& b) { return *a.tensor->bytes > *b.tensor->bytes; });
   std::atomic<size_t> next{0};
   std::mutex lock;
   std::exception_ptr failure;
   const auto work = [&] {
     try {
-      std::vector<uint8_t> source;
+      std::vector<uint8_t> raw;
       for (size_t i; (i = next.fetch_add(1)) < jobs.size();) {
         const PackJob& job = jobs[i];
-        source.resize(job.bytes);
-        file.read(job.offset, source);
+        raw.resize(*job.tensor->bytes);
+        source.read(*job.tensor, raw);
         PackedMatrix& target = *job.target;
         const uint32_t tiles = (target.rows + kTileRows - 1) / kTileRows;
         uint8_t* out = packed + job.packed_offset;
-        kernels.pack(job.format, source.data(), target.packing, target.rows, target.cols, 0, tiles, out);
+        kernels.pack(job.format, raw.data(), target.packing, target.rows, target.cols, 0, tiles, out);
         target.data = out;
       }
     } catch (...) {

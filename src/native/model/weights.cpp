@@ -32,8 +32,7 @@ std::string shape_text(uint64_t cols, uint64_t rows) {
 
 // Looks tensors up, checks them, and remembers what to pack where.
 struct Weights::Plan {
-  const File& file;
-  const Gguf& gguf;
+  const ModelSource& source;
   const Kernels& kernels;
   const bool exact;
   std::vector<PackJob> jobs;
@@ -41,7 +40,7 @@ struct Weights::Plan {
   size_t bytes = 0;
 
   const TensorInfo* find(const std::string& name, uint64_t cols, uint64_t rows) {
-    const TensorInfo* tensor = gguf.tensor(name);
+    const TensorInfo* tensor = source.tensor(name);
     if (!tensor) return nullptr;
     if (tensor->shape[0] != cols || tensor->shape[1] != rows || tensor->shape[2] != 1 ||
         tensor->shape[3] != 1) {
@@ -73,13 +72,13 @@ struct Weights::Plan {
                         "The tensor " + tensor.name + " (" + shape_text(cols, rows) + ") cannot be packed.");
     }
     target = {packing, rows, cols, nullptr};
-    jobs.push_back({tensor.offset, static_cast<size_t>(*tensor.bytes), format, bytes, &target});
+    jobs.push_back({&tensor, format, bytes, &target});
     bytes += (size + kKernelAlignment - 1) / kKernelAlignment * kKernelAlignment;
   }
 
   AlignedArray<float> vector(const TensorInfo& tensor) {
     std::vector<uint8_t> raw(*tensor.bytes);
-    file.read(tensor.offset, raw);
+    source.read(tensor, raw);
     AlignedArray<float> values = aligned_array<float>(tensor.shape[0]);
     kernels.embed_row(known_format(tensor), raw.data(), static_cast<uint32_t>(tensor.shape[0]), values.get());
     return values;
@@ -87,7 +86,7 @@ struct Weights::Plan {
 
   // A tensor that nobody asked for means a network that this engine would compute wrongly.
   void check_all_used() const {
-    for (const TensorInfo& tensor : gguf.tensors()) {
+    for (const TensorInfo& tensor : source.tensors()) {
       if (used.contains(tensor.name)) continue;
       throw EngineError(ErrorCode::kModelArchitectureUnsupported,
                         "The model file has the tensor " + tensor.name +
@@ -96,10 +95,10 @@ struct Weights::Plan {
   }
 };
 
-Weights::Weights(const File& file, const Gguf& gguf, const ModelConfig& config, const Kernels& kernels,
-                 bool exact, uint32_t threads)
+Weights::Weights(const ModelSource& source, const ModelConfig& config, const Kernels& kernels, bool exact,
+                 uint32_t threads)
     : embedding_cols_(config.embedding), layers_(config.layers) {
-  Plan plan{file, gguf, kernels, exact, {}, {}, 0};
+  Plan plan{source, kernels, exact, {}, {}, 0};
   const uint64_t width = config.embedding;
   const uint64_t queries = uint64_t{config.heads} * config.head_dim;
   const uint64_t keys = uint64_t{config.kv_heads} * config.head_dim;
@@ -133,9 +132,9 @@ Weights::Weights(const File& file, const Gguf& gguf, const ModelConfig& config, 
   embedding_format_ = known_format(embedding);
   embedding_row_bytes_ = format_row_bytes(embedding_format_, config.embedding);
   embedding_ = LargeMemory(*embedding.bytes, "the embeddings");
-  file.read(embedding.offset, {embedding_.bytes(), embedding_.size()});
+  source.read(embedding, {embedding_.bytes(), embedding_.size()});
   packed_ = LargeMemory(plan.bytes, "the weights");
-  run_pack_jobs(file, kernels, std::move(plan.jobs), packed_.bytes(), threads);
+  run_pack_jobs(source, kernels, std::move(plan.jobs), packed_.bytes(), threads);
 }
 
 void Weights::embed(const Kernels& kernels, uint32_t token, float* out) const {

@@ -30,7 +30,7 @@ class Weights {
  public:
   // Reads every tensor once and packs it with `kernels`, on up to `threads` threads. `exact` widens all
   // matrices to f32: the reference mode. Throws the model_* errors or `out_of_memory`.
-  Weights(const File& file, const Gguf& gguf, const ModelConfig& config, const Kernels& kernels, bool exact,
+  Weights(const ModelSource& source, const ModelConfig& config, const Kernels& kernels, bool exact,
           uint32_t threads);
 
   const std::vector<LayerWeights>& layers() const { return layers_; }

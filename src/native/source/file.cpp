@@ -1,4 +1,4 @@
-#include "gguf/file.h"
+#include "source/file.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>

@@ -1,0 +1,68 @@
+#include "source/model_source.h"
+
+#include "error.h"
+
+namespace streamserve {
+
+bool ModelSource::add_metadata(std::string key, MetadataValue value) {
+  if (!metadata_index_.emplace(key, metadata_.size()).second) return false;
+  metadata_.emplace_back(std::move(key), std::move(value));
+  return true;
+}
+
+bool ModelSource::add_tensor(TensorInfo tensor) {
+  if (!tensor_index_.emplace(tensor.name, tensors_.size()).second) return false;
+  tensors_.push_back(std::move(tensor));
+  return true;
+}
+
+uint32_t ModelSource::add_file(File file) {
+  files_.push_back(std::move(file));
+  return static_cast<uint32_t>(files_.size() - 1);
+}
+
+const MetadataValue* ModelSource::find(std::string_view key) const {
+  const auto found = metadata_index_.find(std::string(key));
+  return found == metadata_index_.end() ? nullptr : &metadata_[found->second].second;
+}
+
+const TensorInfo* ModelSource::tensor(std::string_view name) const {
+  const auto found = tensor_index_.find(std::string(name));
+  return found == tensor_index_.end() ? nullptr : &tensors_[found->second];
+}
+
+std::optional<uint64_t> ModelSource::unsigned_value(std::string_view key) const {
+  const MetadataValue* value = find(key);
+  if (!value) return std::nullopt;
+  if (const auto* number = std::get_if<uint64_t>(value)) return *number;
+  if (const auto* number = std::get_if<int64_t>(value); number && *number >= 0) {
+    return static_cast<uint64_t>(*number);
+  }
+  wrong_kind(key, "whole number");
+}
+
+std::optional<double> ModelSource::float_value(std::string_view key) const {
+  const MetadataValue* value = find(key);
+  if (!value) return std::nullopt;
+  if (const auto* number = std::get_if<double>(value)) return *number;
+  if (const auto* number = std::get_if<uint64_t>(value)) return static_cast<double>(*number);
+  wrong_kind(key, "number");
+}
+
+std::optional<std::string> ModelSource::string_value(std::string_view key) const {
+  const MetadataValue* value = find(key);
+  if (!value) return std::nullopt;
+  if (const auto* text = std::get_if<std::string>(value)) return *text;
+  wrong_kind(key, "string");
+}
+
+void ModelSource::read(const TensorInfo& tensor, std::span<uint8_t> out) const {
+  files_[tensor.file].read(tensor.offset, out);
+}
+
+void ModelSource::wrong_kind(std::string_view key, const char* wanted) const {
+  throw EngineError(ErrorCode::kModelFileInvalid, "The model file " + path_ + " gives " + std::string(key) +
+                                                      " a value that is not a " + wanted + ".");
+}
+
+}  // namespace streamserve

@@ -1,0 +1,117 @@
+// Where a model comes from: its metadata and tensors under GGUF's names, whatever files they lie in. GGUF
+// files and safetensors directories are both read into this; all that follows (configuration, packing,
+// quantising) knows no other form.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "source/file.h"
+
+namespace streamserve {
+
+// GGUF's type numbers of metadata values.
+enum class MetadataType : uint32_t {
+  kUint8 = 0,
+  kInt8 = 1,
+  kUint16 = 2,
+  kInt16 = 3,
+  kUint32 = 4,
+  kInt32 = 5,
+  kFloat32 = 6,
+  kBool = 7,
+  kString = 8,
+  kArray = 9,
+  kUint64 = 10,
+  kInt64 = 11,
+  kFloat64 = 12,
+};
+
+// Numbers or booleans, as they lie in the file.
+struct NumberArray {
+  MetadataType type;
+  uint64_t count;
+  std::vector<uint8_t> bytes;
+};
+
+// Strings end to end; `ends[i]` is where string i ends. Compact, so that a hostile count costs no more memory
+// than the file is long.
+struct StringArray {
+  std::string text;
+  std::vector<uint64_t> ends;
+
+  size_t size() const { return ends.size(); }
+  std::string_view operator[](size_t i) const {
+    const uint64_t begin = i == 0 ? 0 : ends[i - 1];
+    return std::string_view(text).substr(begin, ends[i] - begin);
+  }
+};
+
+using MetadataValue = std::variant<bool, uint64_t, int64_t, double, std::string, NumberArray, StringArray>;
+
+struct TensorInfo {
+  std::string name;
+  // GGUF's number; need not be one that the engine knows.
+  uint32_t format = 0;
+  uint32_t dimensions = 0;
+  // Innermost first; 1 beyond `dimensions`.
+  std::array<uint64_t, 4> shape{1, 1, 1, 1};
+  // Which of the source's files it lies in, and where, from the start of that file.
+  uint32_t file = 0;
+  uint64_t offset = 0;
+  // Bytes it takes; nothing for formats that the engine does not know.
+  std::optional<uint64_t> bytes;
+};
+
+// Name of a tensor format, e.g. "Q6_K"; "type 77" when GGUF has no such number.
+std::string format_name(uint32_t format);
+
+class ModelSource {
+ public:
+  // Of a GGUF file; 0 for other forms.
+  uint32_t gguf_version = 0;
+
+  // `path` names the model in errors.
+  explicit ModelSource(std::string path) : path_(std::move(path)) {}
+
+  // Building. False when the name is taken.
+  bool add_metadata(std::string key, MetadataValue value);
+  bool add_tensor(TensorInfo tensor);
+  // The number to name it by in `TensorInfo::file`.
+  uint32_t add_file(File file);
+
+  const std::string& path() const { return path_; }
+  const std::vector<std::pair<std::string, MetadataValue>>& metadata() const { return metadata_; }
+  const std::vector<TensorInfo>& tensors() const { return tensors_; }
+  const std::vector<File>& files() const { return files_; }
+
+  const MetadataValue* find(std::string_view key) const;
+  const TensorInfo* tensor(std::string_view name) const;
+  // Values of the expected kind; nothing when absent; `model_file_invalid` when of another kind.
+  std::optional<uint64_t> unsigned_value(std::string_view key) const;
+  std::optional<double> float_value(std::string_view key) const;
+  std::optional<std::string> string_value(std::string_view key) const;
+
+  // Fills `out`, as long as the tensor, with its rows. From any thread. Throws `model_file_truncated`.
+  void read(const TensorInfo& tensor, std::span<uint8_t> out) const;
+
+ private:
+  [[noreturn]] void wrong_kind(std::string_view key, const char* wanted) const;
+
+  std::string path_;
+  std::vector<File> files_;
+  std::vector<std::pair<std::string, MetadataValue>> metadata_;
+  std::vector<TensorInfo> tensors_;
+  std::unordered_map<std::string, size_t> metadata_index_;
+  std::unordered_map<std::string, size_t> tensor_index_;
+};
+
+}  // namespace streamserve

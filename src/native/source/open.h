@@ -1,0 +1,14 @@
+// The one way to a model on disk.
+#pragma once
+
+#include <string>
+
+#include "source/model_source.h"
+
+namespace streamserve {
+
+// Reads and checks the headers of the model at `path`, a GGUF file. Throws `model_not_found`,
+// `model_file_truncated` or `model_file_invalid`.
+ModelSource open_model_source(const std::string& path);
+
+}  // namespace streamserve
