@@ -1,6 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { Config } from "../config/schema.js";
 import { closeEngine, engineKv, openEngine } from "../engine/native-engine.js";
+import { packedCache } from "../engine/packed-cache.js";
 import { StreamServeError } from "../errors.js";
 import type { GenerationService } from "../gateway/generation.js";
 import { ActorSystem } from "../runtime/threads/system.js";
@@ -25,10 +26,15 @@ const POLL_MS = 5;
 const SETTLE_MS = 2000;
 
 /**
- * Opens a model file and starts the actors over it. Blocks the thread while weights are read. Throws
+ * Opens a model file and starts the actors over it. Blocks the thread while weights are read. `notice` is told what
+ * people should know and no error is. Throws
  * `config_invalid` for mailboxes that are too small for the lanes, what `openEngine` throws, and what the first actor to fail fails with; then nothing is left open.
  */
-export async function startRuntime(config: Config, modelPath: string): Promise<ServingRuntime> {
+export async function startRuntime(
+  config: Config,
+  modelPath: string,
+  notice: (text: string) => void = () => undefined,
+): Promise<ServingRuntime> {
   const least = leastRingBytes(config);
   if (config.runtime.ringBytes < least) {
     throw new StreamServeError(
@@ -45,7 +51,9 @@ export async function startRuntime(config: Config, modelPath: string): Promise<S
     threads,
     instructionSet,
     contextTokens,
+    cache: packedCache(config.engine),
   });
+  if (engine.notice !== "") notice(engine.notice);
   const { totalBlocks } = engineKv(engine.id);
   const info = {
     model: config.model,

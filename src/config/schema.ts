@@ -41,6 +41,22 @@ const engine = z
     blockTokens: z.union([z.literal(16), z.literal(32)]).default(32),
     /** Context limit in tokens; 0: the model's own. */
     contextTokens: z.number().int().nonnegative().default(0),
+    /**
+     * What packed weights kept on disk between starts may take, in bytes: some four models of 7B in 4 bits. The
+     * least recently used go first; 0 keeps none.
+     */
+    packedCacheBytes: z
+      .number()
+      .int()
+      .nonnegative()
+      .default(16 * 2 ** 30),
+    /** Where they are kept; "": streamserve/packed in the user's cache directory. */
+    packedCacheDirectory: z.string().default(""),
+    /**
+     * Copies them into this process's memory at a start instead of mapping the file. Mapped, they are shared by all
+     * processes; copied, they lie in huge pages on any file system.
+     */
+    copyWeights: z.boolean().default(false),
   })
   .prefault({});
 

@@ -36,6 +36,9 @@ export interface NativeAddon {
     threads: number,
     contextTokens: number,
     exact: boolean,
+    cacheDirectory: string,
+    cacheBytes: number,
+    copyWeights: boolean,
   ): EngineInfo;
   closeEngine(engine: number): void;
   /** `out`: int8 and f32 multiply-adds and bytes read, a second. */
@@ -81,6 +84,10 @@ export interface EngineInfo {
   readonly blockTokens: number;
   /** Bytes of packed weights and embeddings. */
   readonly weightBytes: number;
+  /** "cache": found packed on disk; "stored": packed now and kept there; "packed": packed now, and not kept. */
+  readonly weightsFrom: "cache" | "stored" | "packed";
+  /** What people should know of how the weights were had; "" for nothing. */
+  readonly notice: string;
   /** Bytes of the whole KV pool; pages are taken as they are first used. */
   readonly kvBytes: number;
   /** Kernel family in use. */

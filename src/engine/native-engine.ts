@@ -11,6 +11,7 @@ import type {
   StepRow,
 } from "./engine.js";
 import { type EngineInfo, engineError, type NativeAddon, native, nativeAddon } from "./native-addon.js";
+import type { PackedCache } from "./packed-cache.js";
 import { packBatch, type ResultArrays, resultArrays, unpackResult } from "./packing.js";
 
 export type { EngineInfo };
@@ -30,10 +31,13 @@ export interface EngineOptions {
   readonly contextTokens?: number;
   /** Widens all matrices to f32: slow, and the reference of every other mode. */
   readonly exact?: boolean;
+  /** Where packed weights are kept between starts; nowhere if absent. */
+  readonly cache?: PackedCache;
 }
 
 /**
- * Loads a model into the process. Blocks the calling thread while it reads and repacks the weights. Any thread may
+ * Loads a model into the process. Blocks the calling thread while it reads and repacks the weights, or finds them
+ * packed in the cache. Any thread may
  * then open lanes by `info.id`. Throws the `model_*` errors, `out_of_memory` and `native_argument_invalid`.
  */
 export function openEngine(options: EngineOptions): EngineInfo {
@@ -46,6 +50,9 @@ export function openEngine(options: EngineOptions): EngineInfo {
       options.threads ?? 0,
       options.contextTokens ?? 0,
       options.exact ?? false,
+      options.cache?.directory ?? "",
+      options.cache?.bytes ?? 0,
+      options.cache?.copy ?? false,
     ),
   );
 }

@@ -18,7 +18,9 @@ export async function openCore(config: Config, log: CoreLog = () => {}): Promise
   // Its thread reads the vocabulary while this one reads the weights.
   const [codec, runtime] = await both(
     openTextCodec(path),
-    startRuntime({ ...config, model: modelName(config.model) }, path),
+    startRuntime({ ...config, model: modelName(config.model) }, path, (text) =>
+      log({ actor: "engine", level: "warn", text, fields: {} }),
+    ),
     (codec) => codec.close(),
     (runtime) => runtime.stop(),
   );

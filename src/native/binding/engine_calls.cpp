@@ -15,6 +15,20 @@ constexpr uint32_t kAny = ~uint32_t{0};
 constexpr uint32_t kMostRows = 4096;
 constexpr uint32_t kMostBatchTokens = 65536;
 constexpr uint32_t kMostLanes = 65536;
+// Exact in a double; no disk comes near.
+constexpr double kMostCacheBytes = 9007199254740992;
+
+const char* origin_name(WeightOrigin origin) {
+  switch (origin) {
+    case WeightOrigin::kPacked:
+      return "packed";
+    case WeightOrigin::kStored:
+      return "stored";
+    case WeightOrigin::kCache:
+      return "cache";
+  }
+  return "packed";
+}
 
 napi_value make_info(napi_env env, uint32_t id, Engine& engine) {
   const Model& model = engine.model();
@@ -32,14 +46,17 @@ napi_value make_info(napi_env env, uint32_t id, Engine& engine) {
   number("kvHeads", config.kv_heads);
   number("headDim", config.head_dim);
   number("blockTokens", engine.pool().layout().block_tokens);
-  number("weightBytes", static_cast<double>(model.weights().bytes()));
+  number("weightBytes", static_cast<double>(model.weights().memory().size()));
   number("kvBytes", static_cast<double>(engine.pool().bytes()));
+  set(env, info, "weightsFrom", make_text(env, origin_name(model.weights().memory().origin())));
+  set(env, info, "notice", make_text(env, model.weights().memory().notice()));
   set(env, info, "instructionSet", make_text(env, model.kernels().name));
   number("threads", ComputePool::shared().cores());
   return info;
 }
 
-// openEngine(path, instructionSet, kvTokens, blockTokens, threads, contextTokens, exact) -> info
+// openEngine(path, instructionSet, kvTokens, blockTokens, threads, contextTokens, exact, cacheDirectory,
+// cacheBytes, copyWeights) -> info
 napi_value open_engine(Call& call) {
   EngineOptions options;
   options.path = call.text(0, "path");
@@ -49,6 +66,14 @@ napi_value open_engine(Call& call) {
   options.threads = call.integer(4, "threads", 0, kAny);
   options.context_tokens = call.integer(5, "contextTokens", 0, kAny);
   options.exact = call.flag(6, "exact");
+  options.cache.directory = call.text(7, "cacheDirectory");
+  const double cache_bytes = call.number(8, "cacheBytes");
+  if (!(cache_bytes >= 0 && cache_bytes <= kMostCacheBytes)) {
+    throw EngineError(ErrorCode::kArgumentInvalid, "cacheBytes is out of range.");
+  }
+  options.cache.most_bytes = static_cast<uint64_t>(cache_bytes);
+  if (options.cache.most_bytes == 0) options.cache.directory.clear();
+  options.copy_weights = call.flag(9, "copyWeights");
   std::shared_ptr<Engine> engine;
   const uint32_t id = EngineTable::shared().open(options, engine);
   try {

@@ -65,7 +65,10 @@ uint32_t block_count(const EngineOptions& options) {
 }  // namespace
 
 Engine::Engine(const EngineOptions& options)
-    : model_({options.path, options.instruction_set, options.exact, thread_count(options.threads)}),
+    : model_({options.path,
+              options.instruction_set,
+              options.exact,
+              {options.cache, options.copy_weights, thread_count(options.threads)}}),
       context_tokens_(context_of(options, model_.config())),
       pool_(layout_of(options, model_.config()), block_count(options)) {
   ComputePool::shared().set_cores(thread_count(options.threads));

@@ -23,6 +23,10 @@ struct EngineOptions {
   // Context limit; 0: the model's own.
   uint32_t context_tokens = 0;
   bool exact = false;
+  // The packed weights' cache; an empty directory: none.
+  PackedCacheOptions cache;
+  // Copies cached weights into memory of this process instead of mapping them.
+  bool copy_weights = false;
 };
 
 class Engine : public std::enable_shared_from_this<Engine> {

@@ -27,7 +27,7 @@ Model::Model(const ModelOptions& options) : Model(open_model_source(options.path
 Model::Model(const ModelSource& source, const ModelOptions& options)
     : config_(read_config(source)),
       kernels_(pick_kernels(options.instruction_set)),
-      weights_(source, config_, kernels_, options.exact, options.threads) {
+      weights_(source, config_, kernels_, options.exact, options.memory) {
   for (uint32_t i = 0; i < config_.head_dim / 2; ++i) {
     const double factor = weights_.rope_factors() ? weights_.rope_factors()[i] : 1.0;
     frequencies_.push_back(std::pow(config_.rope_base, -2.0 * i / config_.head_dim) /

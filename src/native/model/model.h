@@ -16,8 +16,8 @@ struct ModelOptions {
   std::string instruction_set;
   // Widen all matrices to f32: slow, and the reference for everything else.
   bool exact = false;
-  // Threads that pack at load.
-  uint32_t threads = 1;
+  // How packed weights are kept; its threads read and pack at load.
+  WeightMemoryOptions memory;
 };
 
 class Model {

@@ -18,8 +18,8 @@ struct PackJob {
 };
 
 // Runs all jobs on up to `threads` threads, the largest first; rethrows the first failure once all have
-// ended.
-void run_pack_jobs(const ModelSource& source, const Kernels& kernels, std::vector<PackJob> jobs,
+// ended. Leaves the targets' data pointers alone.
+void run_pack_jobs(const ModelSource& source, const Kernels& kernels, const std::vector<PackJob>& jobs,
                    uint8_t* packed, uint32_t threads);
 
 }  // namespace streamserve

@@ -96,7 +96,7 @@ struct Weights::Plan {
 };
 
 Weights::Weights(const ModelSource& source, const ModelConfig& config, const Kernels& kernels, bool exact,
-                 uint32_t threads)
+                 const WeightMemoryOptions& options)
     : embedding_cols_(config.embedding), layers_(config.layers) {
   Plan plan{source, kernels, exact, {}, {}, 0};
   const uint64_t width = config.embedding;
@@ -131,14 +131,13 @@ Weights::Weights(const ModelSource& source, const ModelConfig& config, const Ker
 
   embedding_format_ = known_format(embedding);
   embedding_row_bytes_ = format_row_bytes(embedding_format_, config.embedding);
-  embedding_ = LargeMemory(*embedding.bytes, "the embeddings");
-  source.read(embedding, {embedding_.bytes(), embedding_.size()});
-  packed_ = LargeMemory(plan.bytes, "the weights");
-  run_pack_jobs(source, kernels, std::move(plan.jobs), packed_.bytes(), threads);
+  const PackPlan packing{std::move(plan.jobs), plan.bytes, &embedding};
+  memory_ = WeightMemory(source, kernels, packing, options);
+  for (const PackJob& job : packing.jobs) job.target->data = memory_.packed() + job.packed_offset;
 }
 
 void Weights::embed(const Kernels& kernels, uint32_t token, float* out) const {
-  kernels.embed_row(embedding_format_, embedding_.bytes() + size_t{token} * embedding_row_bytes_,
+  kernels.embed_row(embedding_format_, memory_.embedding() + size_t{token} * embedding_row_bytes_,
                     embedding_cols_, out);
 }
 

@@ -9,8 +9,8 @@
 
 #include "compute/aligned.h"
 #include "kernels/kernels.h"
-#include "kv/memory.h"
 #include "model/config.h"
+#include "model/weight_memory.h"
 
 namespace streamserve {
 
@@ -28,10 +28,10 @@ struct LayerWeights {
 
 class Weights {
  public:
-  // Reads every tensor once and packs it with `kernels`, on up to `threads` threads. `exact` widens all
-  // matrices to f32: the reference mode. Throws the model_* errors or `out_of_memory`.
+  // Packs every tensor with `kernels`, or finds it packed in the cache. `exact` widens all matrices to f32:
+  // the reference mode. Throws the model_* errors or `out_of_memory`.
   Weights(const ModelSource& source, const ModelConfig& config, const Kernels& kernels, bool exact,
-          uint32_t threads);
+          const WeightMemoryOptions& options);
 
   const std::vector<LayerWeights>& layers() const { return layers_; }
   const float* output_norm() const { return output_norm_; }
@@ -40,14 +40,13 @@ class Weights {
   void embed(const Kernels& kernels, uint32_t token, float* out) const;
   // Divisors of the rotation frequencies, head_dim/2 of them; nullptr for none.
   const float* rope_factors() const { return rope_factors_; }
-  // Resident bytes.
-  size_t bytes() const { return packed_.size() + embedding_.size(); }
+  // Where the bytes of packed matrices and embeddings are and come from.
+  const WeightMemory& memory() const { return memory_; }
 
  private:
   struct Plan;
 
-  LargeMemory packed_;
-  LargeMemory embedding_;
+  WeightMemory memory_;
   Format embedding_format_ = Format::kF32;
   size_t embedding_row_bytes_ = 0;
   uint32_t embedding_cols_ = 0;

@@ -35,6 +35,12 @@ File::File(const std::string& path) : path_(path) {
     throw EngineError(ErrorCode::kModelNotFound, "The model path " + path + " is not a regular file.");
   }
   size_ = static_cast<uint64_t>(status.st_size);
+#ifdef __APPLE__
+  const timespec& modified = status.st_mtimespec;
+#else
+  const timespec& modified = status.st_mtim;
+#endif
+  modified_ns_ = int64_t{modified.tv_sec} * 1'000'000'000 + modified.tv_nsec;
 }
 
 File::~File() {
@@ -42,7 +48,10 @@ File::~File() {
 }
 
 File::File(File&& other) noexcept
-    : path_(std::move(other.path_)), descriptor_(std::exchange(other.descriptor_, -1)), size_(other.size_) {}
+    : path_(std::move(other.path_)),
+      descriptor_(std::exchange(other.descriptor_, -1)),
+      size_(other.size_),
+      modified_ns_(other.modified_ns_) {}
 
 void File::read(uint64_t offset, std::span<uint8_t> out) const {
   size_t done = 0;

@@ -1,4 +1,4 @@
-// A model file, read by position. It is never mapped: a file that shrinks while it is read gives an error
+// A file, read by position. Model files are never mapped: a file that shrinks while it is read gives an error
 // here where a mapping would raise SIGBUS, and the weights are repacked once anyway, so each byte is read
 // once.
 #pragma once
@@ -23,6 +23,10 @@ class File {
   const std::string& path() const { return path_; }
   // Bytes when it was opened.
   uint64_t size() const { return size_; }
+  // Modification time when it was opened, in nanoseconds since 1970.
+  int64_t modified_ns() const { return modified_ns_; }
+  // Open as long as this lives.
+  int descriptor() const { return descriptor_; }
   // Fills `out` from `offset`; throws `model_file_truncated` when the file ends first.
   void read(uint64_t offset, std::span<uint8_t> out) const;
 
@@ -30,6 +34,7 @@ class File {
   std::string path_;
   int descriptor_ = -1;
   uint64_t size_ = 0;
+  int64_t modified_ns_ = 0;
 };
 
 // Reads a file front to back through a buffer; every length is checked against what is left of the file
