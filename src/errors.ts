@@ -27,6 +27,7 @@ export const ERROR_CODES = {
   connection_failed: 502,
   // The life of a request.
   overloaded: 503,
+  rate_limited: 429,
   draining: 503,
   deadline_exceeded: 504,
   slow_reader: 408,

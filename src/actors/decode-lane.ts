@@ -1,4 +1,5 @@
 import type { LaneEngine, StepResult, StepRow } from "../engine/engine.js";
+import { chooseVictim } from "../policy/preemption.js";
 import type { ActorRef, Behaviour, Context } from "../runtime/actor.js";
 import { DecodeRow, type DraftingOptions } from "./decode-row.js";
 import { codeOf, finishOf, tellCancelled, tellFailed, tellLost } from "./endings.js";
@@ -27,6 +28,9 @@ export interface DecodeOptions {
 }
 
 type Ctx = Context<AppMessage>;
+
+/** Tokens beyond its reservation that a row announces at a time: a few blocks, so that it does so rarely. */
+const GROWTH_TOKENS = 64;
 
 /**
  * Draws the output of many sequences, one batched step after another, each row verifying drafts as deep as the
@@ -69,8 +73,9 @@ export class DecodeLane implements Behaviour<AppMessage> {
   started(ctx: Ctx): void {
     this.#gateway = ctx.ref("gateway");
     this.#tuner = ctx.ref("tuner");
-    this.#audience = [ctx.ref("router"), this.#gateway];
-    this.#scheduler = new Outbox(ctx.ref("scheduler"));
+    const scheduler = ctx.ref("scheduler");
+    this.#audience = [ctx.ref("router"), this.#gateway, scheduler];
+    this.#scheduler = new Outbox(scheduler);
     ctx.tell(ctx.ref("router"), { type: "hello", incarnation: ctx.incarnation });
     this.#scheduler.send(ctx, { type: "hello", incarnation: ctx.incarnation });
   }
@@ -87,9 +92,14 @@ export class DecodeLane implements Behaviour<AppMessage> {
       }
       case "cancel": {
         const row = this.#rows.cancelled(message);
-        if (row) this.#rows.leave(row, () => tellCancelled(ctx, this.#gateway, row.journey, message.reason));
+        if (!row) return;
+        if (message.reason === CANCEL.preempted) this.#meter.preemptions++;
+        this.#rows.leave(row, () => tellCancelled(ctx, this.#gateway, row.journey, message.reason));
         return;
       }
+      case "hold":
+        this.#rows.holdOffline(message);
+        return;
       case "depth":
         this.#depth = Math.min(message.depth, this.options.drafting.maxDepth);
         this.#meter.touch();
@@ -113,7 +123,8 @@ export class DecodeLane implements Behaviour<AppMessage> {
   }
 
   inspect(): Readonly<Record<string, unknown>> {
-    return { rows: this.#rows.size, depth: this.#depth, generation: this.#rows.generation };
+    const { size, generation } = this.#rows;
+    return { rows: size, depth: this.#depth, holds: this.#rows.holdsOffline, generation };
   }
 
   stopped(): void {
@@ -159,7 +170,8 @@ export class DecodeLane implements Behaviour<AppMessage> {
       (result: StepResult) => {
         // A step belongs to all its rows; only a lone one can be named.
         ctx.trace("decode", startedAt, step.length === 1 ? step[0]!.journey.request : 0, tokens);
-        this.#meter.step(result, step.length);
+        const contextTokens = step.reduce((sum, row) => sum + row.length, 0);
+        this.#meter.step(result, { rows: step.length, tokens, contextTokens }, step.length);
         this.#finishStep(result, depth, tokens, ctx);
       },
       (error) => this.#failStep(error, ctx),
@@ -168,7 +180,9 @@ export class DecodeLane implements Behaviour<AppMessage> {
 
   /** The rows of the next step: all that may go on, in turns when there are more than fit. */
   #gather(depth: number, ctx: Ctx): { step: DecodeRow[]; batch: StepRow[]; tokens: number } {
-    const rows = [...this.#rows.values()];
+    const all = [...this.#rows.values()];
+    // Held rows keep their KV.
+    const rows = this.#rows.holdsOffline ? all.filter((row) => !row.offline) : all;
     const step: DecodeRow[] = [];
     const batch: StepRow[] = [];
     const most = Math.min(this.#rowLimit, this.engine.limits.maxRows);
@@ -230,6 +244,7 @@ export class DecodeLane implements Behaviour<AppMessage> {
       const index = row.produced - (carried ? carried.ids.length : 0);
       this.#stats.row(depth, row.drafts, drawn);
       row.accept(drawn.tokens);
+      if (row.length > row.growAt) this.#tellGrowth(row, ctx);
       const finish = finishOf(drawn, row.produced, row.journey);
       if (finish !== FINISH.none) this.#rows.leave(row, () => {});
       batch.add(row.journey, index, carried, drawn, finish, row.drafts, row.journey.cachedTokens);
@@ -245,7 +260,7 @@ export class DecodeLane implements Behaviour<AppMessage> {
     const drafted = step.some((row) => row.drafts > 0);
     const staying = this.#rows.staying(step);
     if (codeOf(error) === "kv_exhausted") {
-      // Drafts are the first to give way, then a parked row, then the youngest.
+      // Drafts are the first to give way.
       if (drafted) this.#draftAllowed = false;
       else this.#preempt(ctx);
       return;
@@ -261,9 +276,15 @@ export class DecodeLane implements Behaviour<AppMessage> {
     }
   }
 
+  /** It has more tokens than KV was reserved for: whoever reserves is to know before somebody else needs it. */
+  #tellGrowth(row: DecodeRow, ctx: Ctx): void {
+    row.growAt = row.length + GROWTH_TOKENS;
+    const { request, attempt, generation } = row.journey;
+    this.#scheduler.send(ctx, { type: "grew", request, attempt, generation, tokens: row.growAt });
+  }
+
   #preempt(ctx: Ctx): void {
-    const rows = [...this.#rows.values()];
-    const victim = rows.findLast((row) => row.parkedSince !== undefined) ?? rows.at(-1);
+    const victim = chooseVictim([...this.#rows.values()]);
     if (!victim) return;
     this.#meter.preemptions++;
     ctx.log("info", "out of KV blocks: a row gives way", { request: victim.journey.request });

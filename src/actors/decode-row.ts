@@ -1,5 +1,6 @@
 import type { SequenceHandle } from "../engine/engine.js";
 import { PromptLookup } from "../policy/lookup.js";
+import type { Holder } from "../policy/preemption.js";
 import type { Held } from "./holding.js";
 import { type MessageNamed, UNLIMITED } from "./messages.js";
 import type { Carried } from "./token-batch.js";
@@ -13,7 +14,7 @@ export interface DraftingOptions {
 }
 
 /** A sequence in a decode lane. Its step's tokens (the pending one, then drafts) live in one reused buffer. */
-export class DecodeRow implements Held {
+export class DecodeRow implements Held, Holder {
   /** Output tokens drawn so far, over all attempts: the index of the next one. */
   produced: number;
   creditUpTo: number;
@@ -24,6 +25,8 @@ export class DecodeRow implements Held {
   leaving: (() => void) | undefined;
   /** Tokens in the KV. */
   length: number;
+  /** Tokens at which the scheduler is told that there are more than it reserved KV for. */
+  growAt: number;
   /** Drafts of the step in hand. */
   drafts = 0;
   readonly #lookup: PromptLookup | undefined;
@@ -41,6 +44,7 @@ export class DecodeRow implements Held {
     this.carried = { ids, tokenLogprobs, topIds, topLogprobs };
     this.creditUpTo = journey.creditUpTo;
     this.length = journey.promptTokens;
+    this.growAt = journey.reservedTokens;
     this.produced = journey.promptTokens - journey.outputFrom + ids.length;
     this.#tokens = new Uint32Array(options.maxDepth + 1);
     this.#views = Array.from(this.#tokens, (_, i) => this.#tokens.subarray(0, i + 1));
@@ -52,6 +56,18 @@ export class DecodeRow implements Held {
       for (const id of prompt) this.#lookup.push(id);
       for (const id of ids) this.#lookup.push(id);
     }
+  }
+
+  get offline(): boolean {
+    return this.journey.class === 1;
+  }
+
+  get parked(): boolean {
+    return this.parkedSince !== undefined;
+  }
+
+  get overdrawn(): boolean {
+    return this.length > this.journey.reservedTokens;
   }
 
   /** Output tokens that may still be drawn for the reader. */

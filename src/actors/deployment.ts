@@ -1,5 +1,6 @@
 import type { Config } from "../config/schema.js";
 import type { ServiceInfo } from "../gateway/generation.js";
+import type { StepCostPrior } from "../policy/step-cost.js";
 import type {
   ActorSpec,
   Deployment,
@@ -157,19 +158,37 @@ function edges(config: Config, pairs: readonly number[]): EdgeSpec[] {
 }
 
 function schedulerOptions(config: Config, facts: DeploymentFacts): SchedulerOptions {
-  const { maxRunning, maxWaiting, passMs, offlinePatienceMs, lookAhead } = config.scheduler;
-  const { holdMemory, retryAfterMs, mostRetryAfterMs, auditMs } = config.scheduler;
+  const { scheduler, pairs } = config;
+  const { maxRunning, maxWaiting, passMs, offlinePatienceMs, lookAhead } = scheduler;
+  const { mostTenants, outputWeight, lengthMemory, lengthShare, objectiveMargin } = scheduler;
+  const { holdMemory, retryAfterMs, mostRetryAfterMs, auditMs } = scheduler;
   return {
-    pairs: config.pairs,
-    blockTokens: facts.blockTokens,
+    pairs,
     totalBlocks: facts.totalBlocks,
-    maxRunning,
-    admission: { maxWaiting, passMs, offlinePatienceMs, lookAhead },
-    holdMemory,
-    retryAfterMs,
-    mostRetryAfterMs,
+    admitting: {
+      blockTokens: facts.blockTokens,
+      maxRunning,
+      admission: { maxWaiting, passMs, offlinePatienceMs, lookAhead, mostTenants, outputWeight },
+      objectives: [scheduler.interactive, scheduler.offline],
+      margin: objectiveMargin,
+      lengthMemory,
+      lengthShare,
+      holdMemory,
+      retryAfterMs,
+      mostRetryAfterMs,
+      forecast: {
+        pairs,
+        maxRows: maxRunning,
+        prior: stepCostPrior(config),
+      },
+    },
     auditMs,
   };
+}
+
+function stepCostPrior({ speculation }: Config): StepCostPrior {
+  const { priorFixedMs, priorTokenMs, priorContextMs, forgetting } = speculation;
+  return { fixedMs: priorFixedMs, tokenMs: priorTokenMs, contextMs: priorContextMs, forgetting };
 }
 
 function routerOptions(config: Config, facts: DeploymentFacts): RouterOptions {
@@ -179,12 +198,11 @@ function routerOptions(config: Config, facts: DeploymentFacts): RouterOptions {
 
 function tunerOptions(config: Config): TunerOptions {
   const { maxDepth, firstDepth, memoryRows, priorAcceptance, probeEvery } = config.speculation;
-  const { priorFixedMs, priorTokenMs, priorContextMs, forgetting } = config.speculation;
   return {
     pairs: config.pairs,
     maxDepth,
     firstDepth: Math.min(firstDepth, maxDepth),
-    prior: { fixedMs: priorFixedMs, tokenMs: priorTokenMs, contextMs: priorContextMs, forgetting },
+    prior: stepCostPrior(config),
     memoryRows,
     priorAcceptance,
     probeEvery,

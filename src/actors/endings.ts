@@ -1,6 +1,6 @@
 import { type ErrorCode, StreamServeError } from "../errors.js";
 import type { ActorRef, Context } from "../runtime/actor.js";
-import { type AppMessage, CANCEL, FINISH, type Journey } from "./messages.js";
+import { type AppMessage, CANCEL, FINISH, type Journey, LOST } from "./messages.js";
 
 interface Identity {
   readonly request: number;
@@ -26,7 +26,9 @@ export function tellCancelled(
   identity: Identity,
   reason: number,
 ): void {
-  if (reason === CANCEL.deadline) tellFailed(ctx, gateway, identity, "deadline_exceeded", DEADLINE_REASON);
+  if (reason === CANCEL.preempted) tellLost(ctx, gateway, identity, LOST.preempted);
+  else if (reason === CANCEL.deadline)
+    tellFailed(ctx, gateway, identity, "deadline_exceeded", DEADLINE_REASON);
   else tellFailed(ctx, gateway, identity, "cancelled", "The request was cancelled.");
 }
 

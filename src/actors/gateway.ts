@@ -15,7 +15,7 @@ import { CreditPost } from "./credit-post.js";
 import { DEADLINE_REASON } from "./endings.js";
 import { GatewayCounters } from "./gateway-counters.js";
 import { type Closing, LiveRequest } from "./live-request.js";
-import { type AppMessage, CANCEL, DECODE, FINISH, type MessageNamed, UNLIMITED } from "./messages.js";
+import { type AppMessage, CANCEL, DECODE, FINISH, LOST, type MessageNamed, UNLIMITED } from "./messages.js";
 import { Outbox } from "./outbox.js";
 import { PromptRegion, regionBytes } from "./prompt-region.js";
 import { checkRequest } from "./request-check.js";
@@ -136,7 +136,7 @@ export class GatewayActor implements Behaviour<AppMessage>, GenerationService {
       }
       case "lost": {
         const live = this.#find(message);
-        if (live && !live.finish) this.#resubmit(live);
+        if (live && !live.finish) this.#resubmit(live, message.cause);
         return;
       }
       case "starved": {
@@ -264,15 +264,16 @@ export class GatewayActor implements Behaviour<AppMessage>, GenerationService {
     if (live.closing !== undefined || !live.holds) this.#endFinished(live);
   }
 
-  #resubmit(live: LiveRequest): void {
+  #resubmit(live: LiveRequest, cause: number = LOST.lane): void {
     if (live.closing !== undefined) {
       this.#endClosed(live);
       return;
     }
     live.attempt++;
     live.pair = undefined;
-    if (live.attempt >= this.options.maxAttempts) {
-      const reason = `The request was interrupted ${live.attempt} times: try again later.`;
+    if (cause !== LOST.preempted) live.interruptions++;
+    if (live.interruptions >= this.options.maxAttempts) {
+      const reason = `The request was interrupted ${live.interruptions} times: try again later.`;
       this.#endFailed(live, "lane_failed", reason, 1000);
       return;
     }
@@ -400,7 +401,9 @@ export class GatewayActor implements Behaviour<AppMessage>, GenerationService {
   #letGo(live: LiveRequest): void {
     if (live.letGo) return;
     live.letGo = true;
-    this.#tellScheduler({ type: "ended", ...live.identity, outputTokens: live.received });
+    const stopped = live.finish === "stop" || live.closing === "stopped";
+    const finish = stopped ? FINISH.stop : live.finish === "length" ? FINISH.length : FINISH.none;
+    this.#tellScheduler({ type: "ended", ...live.identity, outputTokens: live.received, finish });
     this.#ctx.slab().free(live.region.ref);
   }
 }

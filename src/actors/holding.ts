@@ -17,6 +17,8 @@ export class Holding<H extends Held> {
   readonly #held = new Map<number, H>();
   #step: readonly H[] = [];
   #generation = 0;
+  /** Generation that had offline work held; -1: none. */
+  #heldBy = -1;
 
   /** `release` gives a request's sequence back; `changed` is called when one comes or goes. */
   constructor(
@@ -51,6 +53,16 @@ export class Holding<H extends Held> {
     if (generation <= this.#generation) return;
     this.#generation = generation;
     for (const held of this.#held.values()) this.leave(held, () => {});
+  }
+
+  /** True while offline work is to wait. A new scheduler begins without. */
+  get holdsOffline(): boolean {
+    return this.#heldBy === this.#generation;
+  }
+
+  holdOffline({ generation, on }: MessageNamed<"hold">): void {
+    this.advance(generation);
+    if (generation === this.#generation) this.#heldBy = on === 1 ? generation : -1;
   }
 
   /** False if what comes is of a scheduler, or an attempt, that is over; an older attempt held here leaves. */

@@ -2,6 +2,15 @@ import type { LaneEngine, StepResult } from "../engine/engine.js";
 import type { ActorRef, Context } from "../runtime/actor.js";
 import type { AppMessage } from "./messages.js";
 
+/** What a step computed. */
+export interface StepShape {
+  readonly rows: number;
+  /** New tokens. */
+  readonly tokens: number;
+  /** Tokens in the KV of its rows. */
+  readonly contextTokens: number;
+}
+
 /** Weight of the newest step in the running means: about the last ten steps count. */
 const NEWEST = 0.1;
 
@@ -15,6 +24,9 @@ export class LaneMeter {
   #busyMs = 0;
   #stepMs = 0;
   #tokenMs = 0;
+  #drawnPerRow = 0;
+  #last: StepShape = { rows: 0, tokens: 0, contextTokens: 0 };
+  #lastMs = 0;
   #dirty = true;
   #reportedAt = Number.NEGATIVE_INFINITY;
 
@@ -30,14 +42,19 @@ export class LaneMeter {
     this.#dirty = true;
   }
 
-  /** A step over `tokens` new tokens has ended. */
-  step(result: StepResult, tokens: number): void {
+  /** A step has ended; `each`: what `tokenMs` is a mean over, new tokens of prompts or rows that draw. */
+  step(result: StepResult, shape: StepShape, each: number): void {
     const ms = result.computeMs + result.waitMs;
+    let drawn = 0;
+    for (const row of result.rows) drawn += row.tokens.length;
+    this.#last = shape;
+    this.#lastMs = ms;
     const keep = this.#steps === 0 ? 0 : 1 - NEWEST;
     this.#steps++;
     this.#busyMs += result.computeMs;
     this.#stepMs = this.#stepMs * keep + ms * (1 - keep);
-    this.#tokenMs = this.#tokenMs * keep + (ms / Math.max(1, tokens)) * (1 - keep);
+    this.#tokenMs = this.#tokenMs * keep + (ms / Math.max(1, each)) * (1 - keep);
+    this.#drawnPerRow = this.#drawnPerRow * keep + (drawn / Math.max(1, shape.rows)) * (1 - keep);
     this.#dirty = true;
   }
 
@@ -63,6 +80,11 @@ export class LaneMeter {
       tokenMs: this.#tokenMs,
       steps: this.#steps,
       busyMs: this.#busyMs,
+      lastRows: this.#last.rows,
+      lastTokens: this.#last.tokens,
+      lastContext: this.#last.contextTokens,
+      lastMs: this.#lastMs,
+      drawnPerRow: this.#drawnPerRow,
       preemptions: this.preemptions,
       spareBlocks: kv.freeBlocks + kv.cachedBlocks,
     };

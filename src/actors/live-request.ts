@@ -22,6 +22,8 @@ const NO_VALUES = new Float32Array(0);
  */
 export class LiveRequest {
   attempt = 0;
+  /** Attempts that died with an actor: those that gave way to others don't count. */
+  interruptions = 0;
   /** Output tokens received. */
   received = 0;
   /** Output tokens given to the reader. */
@@ -84,6 +86,7 @@ export class LiveRequest {
       maxTokens: this.request.maxTokens,
       class: this.request.class === "offline" ? 1 : 0,
       tenant: this.#tenant,
+      reservedTokens: 0,
       deadline: this.deadline,
       creditUpTo: this.creditUpTo,
       temperature: sampling.temperature,

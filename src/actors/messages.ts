@@ -36,6 +36,8 @@ const journey = {
   maxTokens: u32,
   /** 0: interactive, 1: offline. */
   class: u8,
+  /** Prompt and output tokens that KV is reserved for; a decode lane tells when there are more. */
+  reservedTokens: u32,
   /** Whom it is served for (see tenant.ts); 0: nobody in particular. */
   tenant: u32,
   /** Milliseconds on the system's clock; 0: none. */
@@ -74,6 +76,13 @@ const load = {
   tokenMs: f64,
   steps: f64,
   busyMs: f64,
+  /** The lane's last step: rows, new tokens, tokens in the KV of its rows, milliseconds (0: there was none). */
+  lastRows: u32,
+  lastTokens: u32,
+  lastContext: u32,
+  lastMs: f64,
+  /** Tokens drawn a row and step, lately. */
+  drawnPerRow: f64,
   draftDepth: u32,
   preemptions: f64,
   /** Blocks of the lane's pool that are free or could be evicted. */
@@ -99,6 +108,8 @@ export const protocol = defineProtocol({
   cancel: { ...identity, generation: u32, pair: u32, reason: u8 },
   /** Lanes forget everything from generations before this one. */
   reset: { generation: u32 },
+  /** Offline work is to wait (1), or may go on (0): lanes start no step with it, and keep its KV. */
+  hold: { generation: u32, on: u8 },
   /** Asks every lane which requests it holds; travels the requests' own way, so that it overtakes none. */
   audit: { generation: u32, serial: u32 },
 
@@ -133,7 +144,14 @@ export const protocol = defineProtocol({
   lost: { ...identity, cause: u8 },
   admitted: { ...identity, at: f64 },
   /** The gateway has the attempt's last word: its reservation can be given back. */
-  ended: { ...identity, outputTokens: u32 },
+  ended: {
+    ...identity,
+    outputTokens: u32,
+    /** How: as `finish` of a token row; 0 when it was not done. */
+    finish: u8,
+  },
+  /** A decoding request holds more tokens than KV was reserved for. */
+  grew: { ...identity, generation: u32, tokens: u32 },
   routed: { ...identity, generation: u32, pair: u32 },
   audited: { generation: u32, serial: u32, role: u8, pair: u32, requests: u32s, attempts: u32s },
   /** An actor is up, or up again. */
@@ -171,6 +189,7 @@ export const UNLIMITED = 0xffffffff;
 export const PREFILL = 0;
 export const DECODE = 1;
 export const FINISH = { none: 0, stop: 1, length: 2 } as const;
-export const CANCEL = { client: 0, deadline: 1, superseded: 2 } as const;
+/** Why an attempt is taken back; one that is preempted is to be submitted again. */
+export const CANCEL = { client: 0, deadline: 1, superseded: 2, preempted: 3 } as const;
 /** Why an attempt was lost. */
 export const LOST = { lane: 0, preempted: 1 } as const;

@@ -15,6 +15,8 @@ export interface PrefillOptions {
   readonly decodeLane: number;
   readonly maxRows: number;
   readonly maxBatchTokens: number;
+  /** New tokens of a step of offline prompts alone, at most. */
+  readonly offlineBatchTokens: number;
   readonly agingTokensPerMs: number;
   readonly reportMs: number;
   /** How long to wait for KV blocks before the prompt is given back, and how often to look, in milliseconds. */
@@ -59,8 +61,9 @@ export class PrefillLane implements Behaviour<AppMessage> {
   started(ctx: Ctx): void {
     this.#gateway = ctx.ref("gateway");
     this.#decode = ctx.ref(`decode.${this.options.pair}`);
-    this.#audience = [ctx.ref("router"), this.#gateway];
-    this.#scheduler = new Outbox(ctx.ref("scheduler"));
+    const scheduler = ctx.ref("scheduler");
+    this.#audience = [ctx.ref("router"), this.#gateway, scheduler];
+    this.#scheduler = new Outbox(scheduler);
     ctx.tell(ctx.ref("router"), { type: "hello", incarnation: ctx.incarnation });
     this.#scheduler.send(ctx, { type: "hello", incarnation: ctx.incarnation });
   }
@@ -72,13 +75,17 @@ export class PrefillLane implements Behaviour<AppMessage> {
         return;
       case "cancel": {
         const prompt = this.#prompts.cancelled(message);
-        if (prompt)
+        if (prompt) {
+          if (message.reason === CANCEL.preempted) this.#meter.preemptions++;
           this.#prompts.leave(prompt, () =>
             tellCancelled(ctx, this.#gateway, prompt.journey, message.reason),
           );
-        else ctx.tell(this.#decode, message);
+        } else ctx.tell(this.#decode, message);
         return;
       }
+      case "hold":
+        this.#prompts.holdOffline(message);
+        return;
       case "reset":
         this.#prompts.advance(message.generation);
         ctx.tell(this.#decode, message);
@@ -100,7 +107,11 @@ export class PrefillLane implements Behaviour<AppMessage> {
   }
 
   inspect(): Readonly<Record<string, unknown>> {
-    return { prompts: this.#prompts.size, generation: this.#prompts.generation };
+    return {
+      prompts: this.#prompts.size,
+      holds: this.#prompts.holdsOffline,
+      generation: this.#prompts.generation,
+    };
   }
 
   stopped(): void {
@@ -121,10 +132,15 @@ export class PrefillLane implements Behaviour<AppMessage> {
     const step: PrefillPrompt[] = [];
     const { maxRows, maxBatchTokens } = this.engine.limits;
     const most = Math.min(this.#rowLimit, maxRows);
-    const budget = Math.min(this.options.maxBatchTokens, maxBatchTokens);
+    const prompts = orderPrefills([...this.#prompts.values()], this.options.agingTokensPerMs);
+    // A step that interactive work may have to wait for is a short one, and one with interactive work has no other.
+    const offline = prompts[0]!.offline;
+    const chunk = offline ? this.options.offlineBatchTokens : this.options.maxBatchTokens;
+    const budget = Math.min(chunk, maxBatchTokens);
     let tokens = 0;
-    for (const prompt of orderPrefills([...this.#prompts.values()], this.options.agingTokensPerMs)) {
-      if (tokens === budget || rows.length === most) break;
+    for (const prompt of prompts) {
+      if (tokens >= budget || rows.length === most || prompt.offline !== offline) break;
+      if (offline && this.#prompts.holdsOffline) break;
       const row = this.#row(prompt, budget - tokens, ctx);
       if (!row) continue;
       tokens += row.tokens.length;
@@ -138,7 +154,8 @@ export class PrefillLane implements Behaviour<AppMessage> {
       () => this.engine.submit(rows),
       (result: StepResult) => {
         ctx.trace("prefill", startedAt, step[0]!.journey.request, tokens);
-        this.#meter.step(result, tokens);
+        const contextTokens = step.reduce((sum, prompt) => sum + prompt.computed, 0);
+        this.#meter.step(result, { rows: step.length, tokens, contextTokens }, tokens);
         this.#finishStep(rows, result, ctx);
       },
       (error) => this.#failStep(error, ctx),
@@ -215,7 +232,8 @@ export class PrefillLane implements Behaviour<AppMessage> {
     const [first] = step;
     this.#shortSince ??= ctx.now();
     // Prompts half done hold blocks that the first in line may need.
-    const youngest = [...this.#prompts.values()].findLast((prompt) => prompt.handle && prompt !== first);
+    const others = [...this.#prompts.values()].filter((prompt) => prompt.handle && prompt !== first);
+    const youngest = others.findLast((prompt) => prompt.offline) ?? others.at(-1);
     if (youngest) {
       youngest.close(this.engine);
       return;

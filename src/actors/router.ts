@@ -58,6 +58,12 @@ export class Router implements Behaviour<AppMessage> {
         }
         return;
       }
+      case "hold":
+        for (const pair of this.#prefills.keys()) {
+          ctx.tell(this.#prefills[pair]!, message);
+          ctx.tell(this.#decodes[pair]!, message);
+        }
+        return;
       case "audit":
       case "reset":
         this.#prefills.forEach((prefill, pair) => {

@@ -1,53 +1,22 @@
-import type { ErrorCode } from "../errors.js";
-import {
-  type AdmissionLimits,
-  AdmissionQueue,
-  blocksFor,
-  HoldingTime,
-  type Waiting,
-} from "../policy/admission.js";
+import { blocksFor } from "../policy/admission.js";
+import { chooseYielding } from "../policy/preemption.js";
 import type { ActorRef, Behaviour, Context } from "../runtime/actor.js";
+import { Admitting, type AdmittingOptions, type Refusal, type WaitingRequest } from "./admitting.js";
 import { Audit } from "./audit.js";
 import { DEADLINE_REASON, tellCancelled, tellFailed, tellLost } from "./endings.js";
-import {
-  type AppMessage,
-  CANCEL,
-  DECODE,
-  type Journey,
-  LOST,
-  type MessageNamed,
-  PREFILL,
-} from "./messages.js";
+import { type AppMessage, CANCEL, DECODE, FINISH, LOST, type MessageNamed, PREFILL } from "./messages.js";
 import { Reservations, type Running } from "./reservations.js";
 
 export interface SchedulerOptions {
   readonly pairs: number;
-  readonly blockTokens: number;
   /** Blocks of the KV pool. */
   readonly totalBlocks: number;
-  /** Requests in lanes, at most. */
-  readonly maxRunning: number;
-  readonly admission: AdmissionLimits;
-  /** Reservations over which the time that KV is held is averaged. */
-  readonly holdMemory: number;
-  /** What a refused client is told while no rate is known, and the most it is told, in milliseconds. */
-  readonly retryAfterMs: number;
-  readonly mostRetryAfterMs: number;
+  readonly admitting: AdmittingOptions;
   /** How often lanes are asked what they hold, in milliseconds. */
   readonly auditMs: number;
 }
 
 type Ctx = Context<AppMessage>;
-
-interface WaitingRequest extends Waiting {
-  readonly journey: Journey;
-}
-
-interface Refusal {
-  readonly code: ErrorCode;
-  readonly reason: string;
-  readonly retryAfterMs?: number;
-}
 
 /** An audit without all answers is given up after so many ticks: a lane that died may have taken the question along. */
 const MOST_AUDIT_TICKS = 10;
@@ -56,18 +25,23 @@ const NO_LANES = "The lanes, or the way to them, failed too often and were given
 
 /**
  * StreamScheduler: who is admitted and when, and the life of every request until the gateway says that it has
- * ended. It reserves KV blocks for prompt and output to its limit, so that what is admitted fits; and it asks
- * the lanes now and then what they hold, so that no request is forgotten whatever dies.
+ * ended. While interactive requests run it has the lanes hold offline work; offline work gives its KV back when an
+ * interactive request would have to wait for blocks. It asks the lanes now and then what they hold, so that no
+ * request is forgotten whatever dies.
  */
 export class Scheduler implements Behaviour<AppMessage> {
-  readonly #waiting: AdmissionQueue<WaitingRequest>;
   readonly #reservations: Reservations;
+  readonly #admitting: Admitting;
   readonly #audit: Audit<Running>;
-  readonly #holding: HoldingTime;
   /** Lanes that will never come back: bits 1 prefill, 2 decode. */
   readonly #gone: Uint8Array;
   readonly #lanes = new Map<ActorRef, { pair: number; role: number }>();
   #lost = 0;
+  #preempted = 0;
+  /** The lanes have been told to hold offline work. */
+  #holds = false;
+  /** Since when none of it got on, in milliseconds. */
+  #heldSince = 0;
   #ticking = false;
   #ticksInAudit = 0;
   #ctx!: Ctx;
@@ -75,9 +49,8 @@ export class Scheduler implements Behaviour<AppMessage> {
   #router!: ActorRef;
 
   constructor(readonly options: SchedulerOptions) {
-    this.#waiting = new AdmissionQueue(options.admission);
     this.#reservations = new Reservations(options.totalBlocks);
-    this.#holding = new HoldingTime(options.holdMemory);
+    this.#admitting = new Admitting(options.admitting, this.#reservations);
     this.#gone = new Uint8Array(options.pairs);
     this.#audit = new Audit(this.#reservations.running, this.#gone, {
       held: (running) => this.#held(running),
@@ -124,16 +97,28 @@ export class Scheduler implements Behaviour<AppMessage> {
         if (message.generation === ctx.incarnation && this.#audit.answer(message)) this.#ask(ctx);
         this.#pump(ctx);
         return;
+      case "load":
+        this.#admitting.load(message);
+        return;
+      case "grew": {
+        const running = this.#reservations.running.get(message.request);
+        const current = running?.attempt === message.attempt && message.generation === ctx.incarnation;
+        if (running && current) this.#admitting.grew(running, message.tokens);
+        return;
+      }
       case "hello":
-        // Whoever is up again may have died with requests in hand.
-        if (message.incarnation > 0) this.#ask(ctx);
+        if (message.incarnation === 0) return;
+        // Whoever is up again may have died with requests in hand, and does not know what it was told.
+        this.#tellHold(ctx);
+        this.#ask(ctx);
         return;
       case "tick":
         this.#ticking = false;
         this.#pump(ctx);
+        this.#releaseHeld(ctx);
         // Lanes answer between steps, which may take longer than a tick: a new question would void their answers.
         if (!this.#audit.underWay || ++this.#ticksInAudit >= MOST_AUDIT_TICKS) this.#ask(ctx);
-        if (this.#waiting.size + this.#reservations.running.size > 0) this.#startTicking(ctx);
+        if (this.#queue.size + this.#reservations.running.size > 0) this.#startTicking(ctx);
         return;
     }
   }
@@ -148,7 +133,7 @@ export class Scheduler implements Behaviour<AppMessage> {
       if (this.#audit.heardOf(lane.pair, lane.role)) this.#ask(ctx);
     }
     if (this.#pairsLeft()) return;
-    for (const waiting of this.#waiting.clear()) {
+    for (const waiting of this.#queue.clear()) {
       tellFailed(ctx, this.#gateway, waiting, "lane_failed", NO_LANES);
     }
     for (const running of [...this.#reservations.running.values()]) {
@@ -159,12 +144,19 @@ export class Scheduler implements Behaviour<AppMessage> {
 
   inspect(): Readonly<Record<string, unknown>> {
     return {
-      waiting: this.#waiting.size,
+      waiting: this.#queue.size,
       running: this.#reservations.running.size,
       reservedBlocks: this.#reservations.blocks,
       audits: this.#audit.serial,
       lost: this.#lost,
+      preempted: this.#preempted,
+      holds: this.#holds,
+      tenants: this.#queue.shares(false).size + this.#queue.shares(true).size,
     };
+  }
+
+  get #queue(): Admitting["queue"] {
+    return this.#admitting.queue;
   }
 
   #submit(message: MessageNamed<"submit">, ctx: Ctx): void {
@@ -174,66 +166,51 @@ export class Scheduler implements Behaviour<AppMessage> {
     if (earlier) {
       // A newer attempt replaces one that should be gone: whoever still holds that is to drop it.
       this.#reservations.release(earlier);
+      this.#admitting.settle(earlier, message.promptTokens - message.outputFrom);
       this.#passCancel(earlier, CANCEL.superseded, ctx);
     }
-    this.#waiting.remove(request);
-    const waiting: WaitingRequest = {
-      request,
-      attempt,
-      journey: { ...message, generation: ctx.incarnation },
-      blocks: blocksFor(message.outputFrom + message.maxTokens, this.options.blockTokens),
-      offline: message.class === 1,
-      since: ctx.now(),
-      deadline: message.deadline,
-    };
-    const refusal = this.#refusal(waiting) ?? this.#enqueue(waiting);
-    if (refusal) {
-      const { code, reason, retryAfterMs } = refusal;
-      tellFailed(ctx, this.#gateway, message, code, reason, retryAfterMs);
-      return;
-    }
+    this.#queue.remove(request);
+    const waiting = this.#admitting.request(message, ctx.incarnation, ctx.now());
+    const refusal = this.#refusal(waiting) ?? this.#enqueue(waiting, ctx);
+    if (refusal) this.#refuse(waiting, refusal, ctx);
     this.#pump(ctx);
     this.#startTicking(ctx);
   }
 
-  /** Why a request can't be served however long it waits, or not before its deadline. */
-  #refusal({ blocks, journey, since, deadline, attempt, offline }: WaitingRequest): Refusal | undefined {
+  #refuse(waiting: WaitingRequest, { code, reason, retryAfterMs }: Refusal, ctx: Ctx): void {
+    tellFailed(ctx, this.#gateway, waiting, code, reason, retryAfterMs);
+  }
+
+  /** Why a request can't be served however long it waits, or not in time. */
+  #refusal(waiting: WaitingRequest): Refusal | undefined {
+    const { journey, since, deadline, attempt } = waiting;
     const { totalBlocks } = this.options;
+    const tokens = journey.outputFrom + journey.maxTokens;
+    const blocks = blocksFor(tokens, this.options.admitting.blockTokens);
     if (blocks > totalBlocks) {
-      const tokens = journey.outputFrom + journey.maxTokens;
       const reason = `Prompt and output of up to ${tokens} tokens need ${blocks} KV blocks of ${totalBlocks}: ask for fewer tokens, or raise engine.kvTokens.`;
       return { code: "kv_exhausted", reason };
     }
     if (!this.#pairsLeft()) return { code: "lane_failed", reason: NO_LANES };
-    if (deadline === 0) return undefined;
-    if (deadline <= since) return { code: "deadline_exceeded", reason: DEADLINE_REASON };
-    const wait = this.#predictWait(blocks, offline);
-    if (attempt > 0 || since + wait <= deadline) return undefined;
-    const reason = `The wait is predicted at ${Math.ceil(wait)} ms, longer than the deadline allows: try again later.`;
-    return { code: "overloaded", reason, retryAfterMs: this.#clampRetry(wait) };
+    if (deadline > 0 && deadline <= since) return { code: "deadline_exceeded", reason: DEADLINE_REASON };
+    // Whoever was admitted once has been promised an answer.
+    return attempt > 0 ? undefined : this.#admitting.refusal(waiting);
   }
 
-  #enqueue(waiting: WaitingRequest): Refusal | undefined {
-    const wait = this.#predictWait(waiting.blocks, waiting.offline);
+  #enqueue(waiting: WaitingRequest, ctx: Ctx): Refusal | undefined {
     // Whoever was admitted once has waited already.
-    if (this.#waiting.add(waiting, waiting.attempt > 0)) return undefined;
-    const reason = `${this.#waiting.size} requests are waiting already: try again later.`;
-    return { code: "overloaded", reason, retryAfterMs: this.#clampRetry(wait) };
-  }
-
-  /** Predicted milliseconds until a newcomer is admitted; 0 when nothing is in its way. */
-  #predictWait(blocks: number, offline: boolean): number {
-    const missing = this.#waiting.blocksAhead(offline) + blocks - this.#reservations.freeBlocks;
-    return this.#holding.predictMs(missing, this.#reservations.blocks, this.options.retryAfterMs);
-  }
-
-  #clampRetry(ms: number): number {
-    return Math.min(this.options.mostRetryAfterMs, Math.max(this.options.retryAfterMs, Math.ceil(ms)));
+    const front = waiting.attempt > 0;
+    if (this.#queue.add(waiting, front)) return undefined;
+    const displaced = this.#queue.displace(waiting);
+    if (!displaced) return this.#admitting.full(waiting);
+    this.#refuse(displaced, this.#admitting.displaced(displaced), ctx);
+    this.#queue.add(waiting, front);
+    return undefined;
   }
 
   #cancel(message: MessageNamed<"cancel">, ctx: Ctx): void {
     const running = this.#reservations.running.get(message.request);
-    const waiting = this.#waiting.remove(message.request);
+    const waiting = this.#queue.remove(message.request);
     if (waiting || !running || running.attempt > message.attempt) {
       tellCancelled(ctx, this.#gateway, message, message.reason);
       this.#pump(ctx);
@@ -248,32 +225,109 @@ export class Scheduler implements Behaviour<AppMessage> {
   }
 
   #ended(message: MessageNamed<"ended">, ctx: Ctx): void {
-    this.#waiting.remove(message.request);
-    const running = this.#reservations.running.get(message.request);
-    if (running && running.attempt <= message.attempt) {
+    const { request, attempt, outputTokens, finish } = message;
+    this.#queue.remove(request);
+    const running = this.#reservations.running.get(request);
+    if (running && running.attempt <= attempt) {
       this.#reservations.release(running);
-      this.#holding.released(ctx.now() - running.since);
+      const [cut, done] = [finish === FINISH.length, finish !== FINISH.none];
+      this.#admitting.ended(running, outputTokens, cut, done, ctx.now());
     }
     this.#pump(ctx);
   }
 
-  /** Admits whoever fits. */
+  /** Admits whoever fits, and has offline work give way to whoever does not. */
   #pump(ctx: Ctx): void {
-    if (this.#waiting.size === 0) return;
     const now = ctx.now();
-    for (const late of this.#waiting.expired(now)) {
-      tellFailed(ctx, this.#gateway, late, "deadline_exceeded", DEADLINE_REASON);
+    if (this.#queue.size > 0) {
+      for (const late of this.#queue.expired(now)) {
+        tellFailed(ctx, this.#gateway, late, "deadline_exceeded", DEADLINE_REASON);
+      }
+      const fits = (waiting: WaitingRequest) => this.#mayStart(waiting, now);
+      for (let due = this.#queue.offlineIsDue(now); ; due = this.#queue.offlineIsDue(now)) {
+        const next = this.#queue.next(fits, now);
+        if (!next) break;
+        this.#admit(next, due, ctx);
+      }
+      this.#makeRoom(ctx);
     }
-    while (this.#reservations.running.size < this.options.maxRunning) {
-      const next = this.#waiting.next(this.#reservations.freeBlocks, now);
-      if (!next) return;
-      const { request, attempt, blocks, journey } = next;
-      this.#reservations.add(request, attempt, blocks, now, this.#audit.serial + 1);
-      ctx.traceId = request;
-      ctx.trace("queue", next.since, request, blocks);
-      ctx.tell(this.#gateway, { type: "admitted", request, attempt, at: now });
-      ctx.tell(this.#router, { ...journey, type: "route" });
+    if (this.#reservations.running.size === 0) this.#admitting.forecast.reset();
+    this.#updateHold(ctx);
+  }
+
+  /** Offline requests start while no interactive one runs or waits, or when they are due. */
+  #mayStart(waiting: WaitingRequest, now: number): boolean {
+    if (!this.#admitting.fits(waiting)) return false;
+    if (!waiting.offline || this.#queue.offlineIsDue(now)) return true;
+    return this.#reservations.count(false) === 0 && this.#queue.waiting(false) === 0;
+  }
+
+  #admit(next: WaitingRequest, due: boolean, ctx: Ctx): void {
+    const { request, attempt, blocks } = next;
+    const now = ctx.now();
+    // An offline request whose turn has come is served like an interactive one: it would be held otherwise.
+    const offline = next.offline && !(due && this.#reservations.count(false) > 0);
+    const journey = offline === next.offline ? next.journey : { ...next.journey, class: 0 };
+    this.#reservations.add({ ...next, journey: next.journey, offline }, now, this.#audit.serial + 1);
+    this.#admitting.forecast.sent(journey.promptTokens);
+    ctx.traceId = request;
+    ctx.trace("queue", next.since, request, blocks);
+    ctx.tell(this.#gateway, { type: "admitted", request, attempt, at: now });
+    // Before the request itself, so that lanes make way for it at once.
+    this.#updateHold(ctx);
+    ctx.tell(this.#router, { ...journey, type: "route" });
+  }
+
+  /** Takes blocks and places of offline work for the interactive request that is next. */
+  #makeRoom(ctx: Ctx): void {
+    const next = this.#queue.first(false);
+    if (!next || this.#admitting.fits(next)) return;
+    const { running, freeBlocks } = this.#reservations;
+    let blocks = next.blocks - freeBlocks;
+    let places = running.size + 1 - this.options.admitting.maxRunning;
+    const offline: Running[] = [];
+    for (const one of running.values()) {
+      if (one.cancelled === undefined) {
+        if (one.offline) offline.push(one);
+        continue;
+      }
+      // It is on its way out already.
+      blocks -= one.blocks;
+      places--;
     }
+    if (blocks <= 0 && places <= 0) return;
+    for (const one of chooseYielding(offline, blocks, places)) this.#preempt(one, ctx);
+  }
+
+  #preempt(running: Running, ctx: Ctx): void {
+    this.#preempted++;
+    running.cancelled = CANCEL.preempted;
+    this.#passCancel(running, CANCEL.preempted, ctx);
+  }
+
+  /** Tells the lanes when offline work is to wait, and when it may go on. */
+  #updateHold(ctx: Ctx): void {
+    const both = this.#reservations.count(false) > 0 && this.#reservations.count(true) > 0;
+    if (both === this.#holds) return;
+    this.#holds = both;
+    this.#heldSince = ctx.now();
+    this.#tellHold(ctx);
+  }
+
+  /** Offline work that has been held for long comes back to the queue, where the oldest is due for its turn. */
+  #releaseHeld(ctx: Ctx): void {
+    const { offlinePatienceMs } = this.options.admitting.admission;
+    if (!this.#holds || ctx.now() - this.#heldSince < offlinePatienceMs) return;
+    this.#heldSince = ctx.now();
+    for (const one of this.#reservations.running.values()) {
+      if (!one.offline || one.cancelled !== undefined) continue;
+      this.#preempt(one, ctx);
+      return;
+    }
+  }
+
+  #tellHold(ctx: Ctx): void {
+    ctx.tell(this.#router, { type: "hold", generation: ctx.incarnation, on: this.#holds ? 1 : 0 });
   }
 
   #startTicking(ctx: Ctx): void {

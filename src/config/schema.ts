@@ -72,6 +72,8 @@ const lane = (rows: number, tokens: number) => ({
 const prefill = z
   .strictObject({
     ...lane(16, 256),
+    /** New tokens of a step of offline prompts alone, at most: what an interactive request may have to wait for. */
+    offlineBatchTokens: count.default(64),
     /**
      * Prompt tokens that a millisecond of waiting is worth when prompts are ordered shortest first: at 0.5 a
      * prompt of 4,000 tokens is overtaken for 8 s at most.
@@ -94,15 +96,39 @@ const decode = z
   })
   .prefault({});
 
+/** What a class of requests is promised; 0: nothing. */
+const objectives = (ttftMs: number) =>
+  z
+    .strictObject({
+      /** Milliseconds to the first token: a request that is predicted to take longer is refused at once. */
+      ttftMs: milliseconds.default(ttftMs),
+      /** Milliseconds an output token: no more requests decode at once than keep to it. */
+      tpotMs: milliseconds.default(0),
+    })
+    .prefault({});
+
 const scheduler = z
   .strictObject({
+    /** Half a minute: about when somebody who waits gives up. */
+    interactive: objectives(30_000),
+    offline: objectives(0),
+    /** Share of an objective that a prediction may reach: the rest is for its error. */
+    objectiveMargin: z.number().gt(0).max(1).default(0.9),
+    /** Answers of a kind over which output lengths are learnt: enough for the quantile below, few enough to follow. */
+    lengthMemory: count.default(64),
+    /** Share of answers that a KV reservation covers; one that turns out longer may have to begin again. */
+    lengthShare: z.number().gt(0).max(1).default(0.9),
+    /** Tenants whose share is remembered. */
+    mostTenants: count.default(1024),
+    /** What an output token counts in a tenant's share, in prompt tokens: it takes a step, those come many a step. */
+    outputWeight: z.number().positive().default(2),
     /** Requests waiting for admission, at most; one more is refused with `overloaded`. */
     maxWaiting: count.default(1024),
     /** Requests in lanes, at most. */
     maxRunning: count.default(256),
     /** A waiting request too big for the free KV is passed by smaller ones for so long, in milliseconds. */
     passMs: milliseconds.default(2000),
-    /** An offline request that has waited so long goes before interactive ones, in milliseconds. */
+    /** While interactive requests keep offline ones waiting, one of these goes first every so many milliseconds. */
     offlinePatienceMs: milliseconds.default(60_000),
     /** Requests behind one that does not fit that are tried: enough to fill gaps, few enough to be quick. */
     lookAhead: count.default(16),

@@ -76,7 +76,11 @@ export class Exchange {
     }
     const more: Record<string, string> = { ...headers };
     const { retryAfterMs } = error.details;
-    if (typeof retryAfterMs === "number") more["retry-after"] = String(Math.ceil(retryAfterMs / 1000));
+    if (typeof retryAfterMs === "number") {
+      more["retry-after"] = String(Math.ceil(retryAfterMs / 1000));
+      // OpenAI's clients look for this first: it is finer.
+      more["retry-after-ms"] = String(Math.ceil(retryAfterMs));
+    }
     if (error.code === "unauthorized") more["www-authenticate"] = "Bearer";
     if (!this.request.complete) {
       more.connection = "close";

@@ -85,7 +85,7 @@ async function serve(exchange: Exchange, { guard, routes }: HttpDoorOptions): Pr
   const foreign = guard.checkSource(request);
   if (foreign !== undefined) {
     response.setHeader("access-control-allow-origin", foreign);
-    response.setHeader("access-control-expose-headers", "retry-after");
+    response.setHeader("access-control-expose-headers", "retry-after, retry-after-ms");
     response.setHeader("vary", "origin");
   }
   const matching = routes.filter((route) => matches(route.path, path));

@@ -1,4 +1,6 @@
+import type { StepRow } from "../engine/engine.js";
 import type { SimulatedPool } from "../engine/simulated-pool.js";
+import { ClassCheck } from "./class-check.js";
 import type { Injector } from "./injector.js";
 import type { Topology } from "./plan.js";
 import { checkPool } from "./pool-check.js";
@@ -14,6 +16,7 @@ export class Checks {
   made = 0;
   /** The longest step of either role so far: what "within one step" is measured by. */
   readonly #longestMs = { prefill: 0, decode: 0 };
+  readonly #classes: ClassCheck;
   #poolChanges = -1;
   /** Requests that ended or were cancelled while sequences of theirs were alive. */
   #alive = new Set<number>();
@@ -27,10 +30,21 @@ export class Checks {
     readonly injector: Injector,
     readonly clock: Clock,
     readonly violated: (violation: Violation) => void,
-  ) {}
+  ) {
+    // What the configuration says unless the plan does.
+    this.#classes = new ClassCheck(topology.scheduler?.offlinePatienceMs ?? 60_000);
+  }
 
   /** A lane has started a step. */
-  stepped(lane: string, ms: number): void {
+  stepped(lane: string, ms: number, rows: readonly StepRow[]): void {
+    const requests = rows.flatMap(({ sequence }) => {
+      const seed = this.pool.sequences[sequence.index]?.sampling.seed;
+      const reader = seed === undefined ? undefined : this.readers[seed - 1];
+      return reader ? [reader] : [];
+    });
+    const quiet = (since: number) => this.#quietMs(since);
+    const wrong = this.#classes.stepped(lane, requests, this.clock.now(), quiet, this.#oneStepMs);
+    if (wrong) this.violated(wrong);
     const role = lane.startsWith("prefill") ? "prefill" : "decode";
     this.#longestMs[role] = Math.max(this.#longestMs[role], ms);
   }
@@ -40,6 +54,7 @@ export class Checks {
     this.made++;
     if (this.pool.changes !== this.#poolChanges) this.#checkPool();
     for (const reader of this.open) this.#checkPromptness(reader);
+    this.#classes.afterEvent(this.open, this.clock.now());
     for (const number of this.#alive) this.#checkRelease(this.readers[number] as SimulatedReader);
   }
 

@@ -23,6 +23,7 @@ function allowed(outcome: string, reader: SimulatedReader, plan: Plan): boolean 
       const passed = reader.endedAt - reader.submittedAt >= request.deadlineMs - TIMER_MS;
       return request.deadlineMs > 0 && (passed || reader.received === 0);
     }
+    case "rate_limited":
     case "overloaded":
       return reader.received === 0;
     case "kv_exhausted":

@@ -16,7 +16,7 @@ import { Violation } from "./violation.js";
 export interface ProbeHost {
   violated(violation: Violation): void;
   /** A step was started. */
-  stepped(lane: string, virtualMs: number): void;
+  stepped(lane: string, virtualMs: number, rows: readonly StepRow[]): void;
 }
 
 /** Stands between a lane's actor and its engine: checks how the engine is used. */
@@ -65,7 +65,7 @@ export class LaneProbe implements LaneEngine {
 
   submit(rows: readonly StepRow[]): Job<StepResult> {
     const job = this.#owned(() => this.engine.submit(rows));
-    this.host.stepped(this.name, job.virtualMs ?? 0);
+    this.host.stepped(this.name, job.virtualMs ?? 0, rows);
     return job;
   }
 

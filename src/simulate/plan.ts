@@ -1,3 +1,5 @@
+import type { z } from "zod";
+import type { configSchema } from "../config/schema.js";
 import type { Sampling } from "../engine/engine.js";
 import type { StepCostModel } from "../engine/simulated-cost.js";
 import type { SimulatedModel } from "../engine/simulated-model.js";
@@ -33,7 +35,11 @@ export interface Topology {
   readonly promptSlabBytes: number;
   /** Share by which a step may take longer than predicted. */
   readonly stepNoise: number;
+  /** Anything else of the scheduler's configuration; what is absent has its default. */
+  readonly scheduler?: SchedulerSettings;
 }
+
+export type SchedulerSettings = NonNullable<z.input<typeof configSchema>["scheduler"]>;
 
 export interface PlannedRequest {
   /** Milliseconds after the start, or, with `after`, after the end of that request (a closed loop). */
@@ -44,6 +50,7 @@ export interface PlannedRequest {
   /** Its seed is the request's number + 1: it tells sequences of the pool apart. */
   readonly sampling: Sampling;
   readonly class: RequestClass;
+  readonly tenant?: string;
   readonly deadlineMs: number;
   readonly reader: Reader;
   readonly cancel?: Trigger;

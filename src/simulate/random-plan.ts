@@ -1,5 +1,14 @@
 import { PROVISIONAL_CPU } from "../engine/simulated-cost.js";
-import { decodeLane, type Fault, type Plan, prefillLane, type Topology, type Trigger } from "./plan.js";
+import {
+  decodeLane,
+  type Fault,
+  type Plan,
+  type PlannedRequest,
+  prefillLane,
+  type SchedulerSettings,
+  type Topology,
+  type Trigger,
+} from "./plan.js";
 import { Random } from "./random.js";
 import { randomRequests } from "./workload.js";
 
@@ -12,7 +21,29 @@ export function planOf(seed: number): Plan {
   const topology = randomTopology(random.fork());
   const requests = randomRequests(random.fork(), topology, SPAN_MS);
   const faults = randomFaults(random.fork(), topology);
-  return { name: `seed ${seed}`, seed, topology, requests, faults };
+  const more = random.fork();
+  return {
+    name: `seed ${seed}`,
+    seed,
+    topology: { ...topology, scheduler: randomScheduler(more) },
+    requests: randomTenants(more, requests),
+    faults,
+  };
+}
+
+/** From reservations that always suffice to ones that hardly do, from patience without end to hardly any. */
+function randomScheduler(random: Random): SchedulerSettings {
+  return {
+    lengthShare: random.pick([0.9, 0.5, 0.2]),
+    lengthMemory: random.pick([4, 64]),
+    offlinePatienceMs: random.pick([300, 60_000, 60_000]),
+    interactive: { ttftMs: random.pick([0, 500, 30_000]), tpotMs: random.pick([0, 0, 20]) },
+  };
+}
+
+function randomTenants(random: Random, requests: readonly PlannedRequest[]): PlannedRequest[] {
+  const names = random.pick([[""], ["", "a"], ["a", "a", "a", "b", "c"]]);
+  return requests.map((request) => ({ ...request, tenant: random.pick(names) }));
 }
 
 function randomTopology(random: Random): Topology {

@@ -31,6 +31,8 @@ export class SimulatedReader implements GenerationSink {
   stoppedAt = Number.NaN;
   outcome: Outcome | undefined;
   received = 0;
+  /** It has been admitted, and no lane has given it back. */
+  inLanes = false;
   failure: StreamServeError | undefined;
   summary: GenerationSummary | undefined;
   #granted: number;
@@ -79,6 +81,7 @@ export class SimulatedReader implements GenerationSink {
         maxTokens: plan.maxTokens,
         sampling: plan.sampling,
         class: plan.class,
+        ...(plan.tenant === undefined ? {} : { tenant: plan.tenant }),
         deadlineMs: plan.deadlineMs,
         credit: plan.reader.credit,
       },
@@ -91,6 +94,9 @@ export class SimulatedReader implements GenerationSink {
 
   /** A message of this type about the request was delivered; true if it is the one to cancel at. */
   stage(type: string): boolean {
+    if (type === "admitted") this.inLanes = true;
+    // Its last tokens may be there while its reader takes them slowly.
+    if (type === "lost" || type === "ended") this.inLanes = false;
     const { cancel } = this.plan;
     if (cancel?.kind !== "message" || cancel.type !== type) return false;
     this.#stages++;

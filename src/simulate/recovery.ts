@@ -14,7 +14,9 @@ export class Recovery {
   /** An actor was killed: whoever takes tokens as they come, and had some, is watched. */
   killed(): void {
     for (const reader of this.readers) {
-      const eager = reader.plan.reader.credit === Number.POSITIVE_INFINITY;
+      const { plan } = reader;
+      // Offline work waits for others besides.
+      const eager = plan.reader.credit === Number.POSITIVE_INFINITY && plan.class === "interactive";
       if (!eager || reader.ended || reader.received === 0 || this.#since.has(reader)) continue;
       this.#since.set(reader, this.clock.now());
     }

@@ -20,6 +20,7 @@ import { actorNames } from "./random-plan.js";
 import { type Clock, SimulatedReader } from "./reader.js";
 import { Recovery } from "./recovery.js";
 import type { RunFailure, RunResult } from "./run-result.js";
+import { ShareCheck } from "./share-check.js";
 import { configOf } from "./topology-config.js";
 import { Violation } from "./violation.js";
 
@@ -58,6 +59,9 @@ class Run {
   readonly #recovery: Recovery;
   readonly #submitted: SimulatedReader[] = [];
   readonly #service: GenerationService;
+  readonly #shares: ShareCheck | undefined;
+  /** Requests that were admitted once, or have ended. */
+  readonly #unwaited = new Set<SimulatedReader>();
   readonly #open = new Set<SimulatedReader>();
   #left: number;
   #failure: RunFailure | undefined;
@@ -85,6 +89,7 @@ class Run {
       );
     });
     this.#left = this.#readers.length;
+    this.#shares = ShareCheck.of(topology, plan.requests, plan.faults.length);
     this.#recovery = new Recovery(this.#readers, this.#clock);
     this.#house = new House({
       config: configOf(topology),
@@ -159,8 +164,8 @@ class Run {
   #probe(name: string, engine: LaneEngine): LaneEngine {
     const probe = new LaneProbe(name, this.#tampering.engine?.(name, engine, this.#house.engine) ?? engine, {
       violated: (violation) => this.#fail(violation),
-      stepped: (actor, ms) => {
-        this.#checks.stepped(actor, ms);
+      stepped: (actor, ms, rows) => {
+        this.#checks.stepped(actor, ms, rows);
         this.#history.add(this.#sim.now, actor, `starts a step of ${ms.toFixed(3)} ms`);
       },
     });
@@ -178,6 +183,7 @@ class Run {
     // One that is refused at once takes a number too.
     this.#submitted.push(reader);
     this.#open.add(reader);
+    this.#shares?.waits(reader);
     reader.submit(this.#service);
   }
 
@@ -189,6 +195,7 @@ class Run {
     // After the turn: what the message brings about has been done then.
     for (const request of requestsOf(message)) {
       const reader = this.#readerOf(request);
+      if (reader && message.type === "admitted" && message.attempt === 0) this.#waitsNoMore(reader, true);
       if (reader?.stage(message.type)) this.#sim.at(this.#sim.now, () => reader.cancel());
     }
   }
@@ -203,12 +210,20 @@ class Run {
     if (!reader.ended) return;
     this.#left--;
     this.#open.delete(reader);
+    this.#waitsNoMore(reader, false);
     this.#history.add(this.#sim.now, "client", `${reader.number} ends: ${reader.outcome}`);
     const wrong = wrongEnding(reader, this.#plan);
     if (wrong) this.#fail(new Violation("ending", wrong));
     for (const next of this.#readers) {
       if (next.plan.after === reader.number) this.#clock.after(next.plan.atMs, () => this.#submit(next));
     }
+  }
+
+  #waitsNoMore(reader: SimulatedReader, admitted: boolean): void {
+    if (this.#unwaited.has(reader)) return;
+    this.#unwaited.add(reader);
+    const wrong = this.#shares?.ceases(reader, admitted);
+    if (wrong) this.#fail(wrong);
   }
 
   #struck(fault: Fault): void {

@@ -9,7 +9,11 @@ export function configOf(topology: Topology): Config {
     engine: { kvTokens: totalBlocks * blockTokens, blockTokens, contextTokens },
     prefill,
     decode,
-    scheduler: { maxWaiting: topology.maxWaiting, maxRunning: topology.maxRunning },
+    scheduler: {
+      maxWaiting: topology.maxWaiting,
+      maxRunning: topology.maxRunning,
+      ...topology.scheduler,
+    },
     speculation: { maxDepth: topology.maxDepth },
     runtime: { ringBytes, promptSlabBytes: topology.promptSlabBytes },
   });

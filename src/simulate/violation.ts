@@ -22,6 +22,8 @@ export const INVARIANTS = {
   release: "the KV of a request that has ended is given back within one step",
   owner: "a lane steps and hands over only sequences that it owns",
   limits: "a lane keeps to the engine's limits",
+  class: "while interactive requests run, lanes start no step with offline ones, but for the one in hand",
+  share: "tenants that wait side by side are served alike, but for what few requests weigh",
   crash: "no actor fails by itself",
   quiescence: "when all requests have ended nothing is held for any of them",
   replay: "a seed gives the same run each time",

@@ -2,6 +2,7 @@ import type { Plan } from "../plan.js";
 import { decodeLane, type Fault } from "../plan.js";
 import type { Tampering } from "../run.js";
 import { plan, TOPOLOGY, uniform } from "../scenario.js";
+import { FEW_AT_A_TIME, twoTenants } from "../scenarios/classes.js";
 import type { Invariant } from "../violation.js";
 
 /** A bug put into the system on purpose: a simulator that does not notice it is no good. */
@@ -59,3 +60,15 @@ export const DEADLINES = plan("deadlines", {
 export const CREDIT = plan("credit", {
   requests: uniform(LOAD, (request) => ({ ...request, reader: { credit: 3, grant: 2, everyMs: 50 } })),
 });
+
+/** Offline answers that take long, and interactive requests once those are being decoded. */
+export const CLASSES = plan("classes", {
+  requests: uniform(LOAD, (request, i) =>
+    i < 8
+      ? { ...request, atMs: 0, class: "offline", maxTokens: 400 }
+      : { ...request, atMs: 2_000 + request.atMs, maxTokens: 60 },
+  ),
+});
+
+/** A tenant that floods, and one that does not. */
+export const TENANTS = plan("tenants", { topology: FEW_AT_A_TIME, requests: twoTenants() });

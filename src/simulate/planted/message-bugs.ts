@@ -1,6 +1,6 @@
 import type { AppMessage, MessageNamed } from "../../actors/messages.js";
 import type { Tampering } from "../run.js";
-import { CALM, CANCELS, CREDIT, DEADLINES, DEATHS, type PlantedBug } from "./bug.js";
+import { CALM, CANCELS, CLASSES, CREDIT, DEADLINES, DEATHS, type PlantedBug, TENANTS } from "./bug.js";
 import { everyNth, type Interference, interfere } from "./tamper.js";
 
 /** Bugs in what actors say, hear and remember. */
@@ -73,6 +73,31 @@ function reordering(): Interference {
 }
 
 export const MESSAGE_BUGS: readonly PlantedBug[] = [
+  {
+    name: "hold-ignored",
+    about: "decode lanes go on with offline rows whatever the scheduler says",
+    caughtBy: ["class"],
+    plan: CLASSES,
+    tampering: inRole("decode", () => deaf((message) => message.type === "hold")),
+  },
+  {
+    name: "class-forgotten",
+    about: "offline requests are submitted as interactive ones",
+    caughtBy: ["class"],
+    plan: CLASSES,
+    tampering: inRole("gateway", () => ({
+      tell: (_, message, send) => send(message.type === "submit" ? { ...message, class: 0 } : message),
+    })),
+  },
+  {
+    name: "tenants-mixed-up",
+    about: "requests are submitted without their tenants",
+    caughtBy: ["share"],
+    plan: TENANTS,
+    tampering: inRole("gateway", () => ({
+      tell: (_, message, send) => send(message.type === "submit" ? { ...message, tenant: 0 } : message),
+    })),
+  },
   {
     name: "cancel-not-forwarded",
     about: "a cancel reaches the prefill lane alone, and is not passed on to its decode lane",

@@ -1,0 +1,203 @@
+import type { ErrorCode } from "../errors.js";
+import { type AdmissionLimits, AdmissionQueue, blocksFor, type Waiting } from "../policy/admission.js";
+import { Forecast, type ForecastOptions } from "../policy/forecast.js";
+import { type LengthQuery, OutputLengths } from "../policy/output-length.js";
+import { HoldingTime } from "../policy/waiting-time.js";
+import { type Journey, type MessageNamed, PREFILL } from "./messages.js";
+import type { Reservations, Running } from "./reservations.js";
+
+/** What a class promises; 0: nothing. */
+export interface Objectives {
+  /** Milliseconds to the first token, and per output token after it. */
+  readonly ttftMs: number;
+  readonly tpotMs: number;
+}
+
+export interface AdmittingOptions {
+  readonly blockTokens: number;
+  /** Requests in lanes, at most. */
+  readonly maxRunning: number;
+  readonly admission: AdmissionLimits;
+  /** By class: interactive, offline. */
+  readonly objectives: readonly [Objectives, Objectives];
+  /** Share of an objective that a prediction may reach: the rest is for its error. */
+  readonly margin: number;
+  /** Answers remembered of each kind, and the share of them that a reservation covers. */
+  readonly lengthMemory: number;
+  readonly lengthShare: number;
+  /** Reservations over which the time that KV is held is averaged. */
+  readonly holdMemory: number;
+  /** What a refused client is told while no rate is known, and the most it is told, in milliseconds. */
+  readonly retryAfterMs: number;
+  readonly mostRetryAfterMs: number;
+  readonly forecast: ForecastOptions;
+}
+
+export interface WaitingRequest extends Waiting {
+  readonly journey: Journey;
+}
+
+export interface Refusal {
+  readonly code: ErrorCode;
+  readonly reason: string;
+  readonly retryAfterMs?: number;
+}
+
+/** Share of answers that are shorter than what one is expected to be: the middle. */
+const EXPECTED = 0.5;
+
+/**
+ * The scheduler's knowledge of what requests will need and when they can have it. It reserves KV for prompt and
+ * predicted output; what turns out longer reserves more as it grows, and what was interrupted reserves to its
+ * limit, so that nothing is interrupted for blocks again and again.
+ */
+export class Admitting {
+  readonly queue: AdmissionQueue<WaitingRequest>;
+  readonly forecast: Forecast;
+  readonly #lengths: OutputLengths;
+  readonly #holding: HoldingTime;
+
+  constructor(
+    readonly options: AdmittingOptions,
+    readonly reservations: Reservations,
+  ) {
+    this.queue = new AdmissionQueue(options.admission);
+    this.forecast = new Forecast(options.forecast);
+    this.#lengths = new OutputLengths(options.lengthMemory);
+    this.#holding = new HoldingTime(options.holdMemory);
+  }
+
+  /** A request as it waits: what it is expected to need. */
+  request(message: MessageNamed<"submit">, generation: number, now: number): WaitingRequest {
+    const { promptTokens, outputFrom, maxTokens, attempt, tenant } = message;
+    const query = queryOf(message);
+    const produced = promptTokens - outputFrom;
+    const share = this.#lengths.quantile(query, this.options.lengthShare, produced);
+    const reservedTokens = outputFrom + (attempt > 0 ? maxTokens : share);
+    const expected = this.#lengths.quantile(query, EXPECTED, produced) - produced;
+    return {
+      request: message.request,
+      attempt,
+      journey: { ...message, generation, reservedTokens },
+      blocks: blocksFor(reservedTokens, this.options.blockTokens),
+      promptTokens,
+      tenant,
+      cost: this.queue.shares(query.offline).cost(attempt > 0 ? 0 : promptTokens, expected),
+      offline: query.offline,
+      since: now,
+      deadline: message.deadline,
+    };
+  }
+
+  /** Why a request would wait longer than its class or its deadline allows; undefined when it would not. */
+  refusal(waiting: WaitingRequest): Refusal | undefined {
+    const { offline, since, deadline, promptTokens } = waiting;
+    const { ttftMs } = this.options.objectives[offline ? 1 : 0];
+    if (ttftMs === 0 && deadline === 0) return undefined;
+    const promptMs = this.forecast.promptMs(promptTokens);
+    const left = deadline > 0 ? deadline - since : Number.POSITIVE_INFINITY;
+    if (promptMs > left) {
+      const reason = `The prompt alone is predicted to take ${Math.ceil(promptMs)} ms: allow more time, or shorten it.`;
+      return { code: "deadline_exceeded", reason };
+    }
+    const promised = ttftMs > 0 ? ttftMs * this.options.margin : Number.POSITIVE_INFINITY;
+    // A prompt that is too long for the objective by itself waits no longer than that.
+    const allowed = Math.min(promptMs < promised ? promised - promptMs : promised, left - promptMs);
+    const wait = this.#waitMs(waiting);
+    if (wait <= allowed) return undefined;
+    const retryAfterMs = this.#clampRetry(wait - allowed);
+    const late =
+      left < promised
+        ? "too late for the deadline"
+        : `later than scheduler.${offline ? "offline" : "interactive"}.ttftMs (${ttftMs} ms) allows for`;
+    const predicted = Math.ceil(wait + promptMs);
+    return {
+      code: "overloaded",
+      reason: `The first token is predicted in ${predicted} ms, ${late}: try again in ${retryAfterMs} ms.`,
+      retryAfterMs,
+    };
+  }
+
+  /** Why there is no place in the queue. */
+  full(waiting: WaitingRequest): Refusal {
+    const retryAfterMs = this.#clampRetry(this.#waitMs(waiting));
+    const reason = `${this.queue.size} requests are waiting already: try again in ${retryAfterMs} ms.`;
+    return { code: "overloaded", reason, retryAfterMs };
+  }
+
+  /** Why somebody who waited gave a place in a full queue to another tenant. */
+  displaced(waiting: WaitingRequest): Refusal {
+    const retryAfterMs = this.#clampRetry(this.#waitMs(waiting));
+    const reason = `The queue is full, and most of what waits is this user's: try again in ${retryAfterMs} ms.`;
+    return { code: "rate_limited", reason, retryAfterMs };
+  }
+
+  /** Whether a request may go to the lanes now. */
+  fits({ blocks, offline }: WaitingRequest): boolean {
+    const { running, freeBlocks } = this.reservations;
+    if (blocks > freeBlocks || running.size >= this.options.maxRunning) return false;
+    return this.reservations.count(offline) < this.#mostDecoding(offline);
+  }
+
+  /** A request has ended: what was reserved and charged for it is set right. */
+  ended(running: Running, outputTokens: number, cut: boolean, done: boolean, now: number): void {
+    this.settle(running, outputTokens);
+    this.#holding.released(now - running.since);
+    if (done) this.#lengths.observe(queryOf(running.journey), outputTokens, cut);
+  }
+
+  /** Sets the charge for an attempt right: `outputTokens` of the whole request are there now. */
+  settle({ journey, cost }: Running, outputTokens: number): void {
+    const { promptTokens, outputFrom, attempt } = journey;
+    const shares = this.queue.shares(journey.class === 1);
+    const drawn = outputTokens - (promptTokens - outputFrom);
+    shares.charge(journey.tenant, shares.cost(attempt > 0 ? 0 : promptTokens, drawn) - cost);
+  }
+
+  /** A running request holds `tokens`, more than was reserved: the reservation is for what it will need now. */
+  grew(running: Running, tokens: number): void {
+    const { journey } = running;
+    const produced = Math.min(journey.maxTokens, tokens - journey.outputFrom);
+    const share = this.#lengths.quantile(queryOf(journey), this.options.lengthShare, produced);
+    this.reservations.grow(running, blocksFor(journey.outputFrom + share, this.options.blockTokens));
+  }
+
+  /** A lane's report. */
+  load(message: MessageNamed<"load">): void {
+    if (message.role === PREFILL) this.forecast.prefill(message.pair, message);
+    else this.forecast.decode(message);
+  }
+
+  /** Predicted milliseconds until a newcomer's prompt is begun. */
+  #waitMs(newcomer: WaitingRequest): number {
+    const { reservations, options } = this;
+    const ahead = this.queue.ahead(newcomer);
+    const { offline } = newcomer;
+    // Offline work gives way to interactive requests: it is not in their way.
+    const inWay = offline ? reservations.blocks : reservations.blocks - reservations.offlineBlocks;
+    const running = offline ? reservations.running.size : reservations.count(false);
+    const unknown = options.retryAfterMs;
+    const missingBlocks = ahead.blocks + newcomer.blocks - (reservations.totalBlocks - inWay);
+    const missingPlaces =
+      ahead.requests + running + 1 - Math.min(options.maxRunning, this.#mostDecoding(offline));
+    const admittedMs = Math.max(
+      this.#holding.predictMs(missingBlocks, inWay, unknown),
+      this.#holding.predictMs(missingPlaces, running, unknown),
+    );
+    return this.forecast.waitMs(ahead, admittedMs);
+  }
+
+  #mostDecoding(offline: boolean): number {
+    const { objectives, margin } = this.options;
+    return this.forecast.mostDecoding(objectives[offline ? 1 : 0].tpotMs * margin);
+  }
+
+  #clampRetry(ms: number): number {
+    const { retryAfterMs, mostRetryAfterMs } = this.options;
+    return Math.min(mostRetryAfterMs, Math.max(retryAfterMs, Math.ceil(ms)));
+  }
+}
+
+function queryOf({ class: of, outputFrom, minTokens, maxTokens }: Journey): LengthQuery {
+  return { offline: of === 1, promptTokens: outputFrom, minTokens, maxTokens };
+}
