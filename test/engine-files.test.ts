@@ -144,24 +144,38 @@ describe("what a file asks for and the engine lacks is named", () => {
       /mixture of experts/,
     ],
     [
-      "a sliding window",
-      { metadata: { "llama.attention.sliding_window": u32(4096) } },
+      "a scaling of RoPE",
+      { metadata: { "llama.rope.scaling.type": text("dynamic") } },
       "model_architecture_unsupported",
-      /sliding-window/,
+      /"dynamic"/,
     ],
     [
-      "yarn",
-      { metadata: { "llama.rope.scaling.type": text("yarn") } },
+      "a rotation of odd size",
+      { metadata: { "llama.rope.dimension_count": u32(10) } },
       "model_architecture_unsupported",
-      /"yarn"/,
+      /rotation of 10 dimensions/,
     ],
     [
-      "a bias",
+      "a rotation that is too large",
+      { metadata: { "llama.rope.dimension_count": u32(32) } },
+      "model_file_invalid",
+      /32 of 16 dimensions/,
+    ],
+    [
+      "a cap that is none",
+      { metadata: { "llama.final_logit_softcapping": { type: "f32", value: -1 } } },
+      "model_file_invalid",
+      /final_logit_softcapping/,
+    ],
+    [
+      "a norm that its family lacks",
       {
-        extraTensors: [{ name: "blk.0.attn_q.bias", shape: [64], format: "F32", bytes: new Uint8Array(256) }],
+        extraTensors: [
+          { name: "blk.0.attn_q_norm.weight", shape: [16], format: "F32", bytes: new Uint8Array(64) },
+        ],
       },
       "model_architecture_unsupported",
-      /blk\.0\.attn_q\.bias/,
+      /blk\.0\.attn_q_norm\.weight.*llama/,
     ],
     [
       "a format",

@@ -1,4 +1,5 @@
-// Fills activation panels: plain, after RMSNorm, after SiLU(gate) * up. Include after a lanes_*.h.
+// Fills activation panels: plain, after RMSNorm, after SiLU(gate) * up or GELU(gate) * up. Include after a
+// lanes_*.h.
 #pragma once
 
 #include "exponential.h"
@@ -138,6 +139,22 @@ struct ActivationKernels {
       fill_token(out, widest(out.packing), token, [&](uint32_t k, uint32_t count) {
         const Lanes g = load_tail(gates + k, count);
         const Lanes denominator = add(broadcast(1.0F), exp_lanes(subtract(zero(), g)));
+        return multiply(divide(g, denominator), load_tail(ups + k, count));
+      });
+    }
+  }
+
+  // x (1 + tanh(u)) / 2 = x / (1 + e^-2u), u = sqrt(2/pi) (x + 0.044715 x^3).
+  static void gelu(const float* gate, const float* up, size_t stride, uint32_t token_begin,
+                   uint32_t token_end, const Activations& out) {
+    for (uint32_t token = token_begin; token < token_end; token++) {
+      const float* gates = gate + token * stride;
+      const float* ups = up + token * stride;
+      fill_token(out, widest(out.packing), token, [&](uint32_t k, uint32_t count) {
+        const Lanes g = load_tail(gates + k, count);
+        const Lanes cubic = fused(multiply(g, g), broadcast(0.044715F), broadcast(1.0F));
+        const Lanes exponent = multiply(multiply(g, cubic), broadcast(-1.59576912F));
+        const Lanes denominator = add(broadcast(1.0F), exp_lanes(exponent));
         return multiply(divide(g, denominator), load_tail(ups + k, count));
       });
     }

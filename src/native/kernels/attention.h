@@ -3,8 +3,8 @@
 // Rows are (position, head) pairs; up to kRowsMost of them go over the KV together, so that each load and
 // widening of K and V serves many. For each row and block: s = q.K (32 tokens, each a chain over d), the
 // running maximum, p = 2^(s - max), running sums in 32 lanes, o = o * correction + p V (each element a chain
-// over tokens). Blocks are taken in order of position and a row computes nothing beyond its own context, so
-// grouping changes no bit. Online softmax: Milakov and Gimelshein, arXiv 1805.02867; tiling as in
+// over tokens). Blocks are taken in order of position and a row computes nothing beyond its own context and
+// window, so grouping changes no bit. Online softmax: Milakov and Gimelshein, arXiv 1805.02867; tiling as in
 // FlashAttention, arXiv 2205.14135.
 #pragma once
 
@@ -14,6 +14,8 @@
 namespace streamserve {
 namespace {
 
+// log2(e): scores in powers of two need no conversion for exp2.
+inline constexpr float kLog2E = 1.44269502F;
 // Widest head dimension, which bounds the scratch.
 inline constexpr uint32_t kHeadDimMost = 256;
 
@@ -31,6 +33,7 @@ struct AttentionKernel {
   template <uint32_t kRows>
   struct Pass {
     const AttentionTask& task;
+    float cap;  // of the scores, which are in powers of two
     uint32_t head_dim;
     uint32_t first_row;
     float* queries;
@@ -39,6 +42,7 @@ struct AttentionKernel {
     float* outputs;
     float peaks[kLanes];  // of each row, in lanes
     uint32_t contexts[kRows];
+    uint32_t starts[kRows];  // of each row's window
 
     void begin(float scale) {
       for (uint32_t r = 0; r < kRows; r++) {
@@ -48,6 +52,7 @@ struct AttentionKernel {
             task.queries + position * task.query_stride + static_cast<size_t>(head) * head_dim;
         for (uint32_t d = 0; d < head_dim; d++) queries[d * kRows + r] = query[d] * scale;
         contexts[r] = task.context + position;
+        starts[r] = task.window > 0 && contexts[r] > task.window ? contexts[r] - task.window : 0;
         peaks[r] = -__builtin_huge_valf();
         store(sums + r * kKvBlockTokens, zero());
         store(sums + r * kKvBlockTokens + kLanes, zero());
@@ -83,28 +88,41 @@ struct AttentionKernel {
       }
     }
 
-    // The largest score that row r sees among the first `valid` (at least 1) tokens of the block. Scores
-    // beyond become -infinity.
-    float mask_and_peak(uint32_t r, uint32_t valid) {
-      float* row = probabilities + r * kKvBlockTokens;
-      const Lanes never = broadcast(-__builtin_huge_valf());
+    // `outside` in the lanes before token `from` of the block and after token `valid`.
+    static void mask(Lanes& low, Lanes& high, uint32_t from, uint32_t valid, const Lanes& outside) {
       const uint32_t low_valid = valid < kLanes ? valid : kLanes;
-      const Lanes low = keep_first(load(row), low_valid, never);
-      const Lanes high = keep_first(load(row + kLanes), valid - low_valid, never);
+      low = keep_first(low, low_valid, outside);
+      high = keep_first(high, valid - low_valid, outside);
+      if (from == 0) return;
+      const uint32_t low_from = from < kLanes ? from : kLanes;
+      low = keep_first(outside, low_from, low);
+      high = keep_first(outside, from - low_from, high);
+    }
+
+    // The largest score that row r sees among tokens [from, valid) of the block, at least one. Scores outside
+    // become -infinity.
+    float mask_and_peak(uint32_t r, uint32_t from, uint32_t valid) {
+      float* row = probabilities + r * kKvBlockTokens;
+      Lanes low = load(row);
+      Lanes high = load(row + kLanes);
+      if (cap > 0.0F) {
+        low = soft_cap_lanes(low, cap);
+        high = soft_cap_lanes(high, cap);
+      }
+      mask(low, high, from, valid, broadcast(-__builtin_huge_valf()));
       store(row, low);
       store(row + kLanes, high);
       return largest(maximum(low, high));
     }
 
     // Turns a row's scores into probabilities and adds them to its sums. exp2 clamps at 2^-126, so tokens
-    // beyond `valid` are cleared.
-    void soften(uint32_t r, uint32_t valid, float peak, float correction) {
+    // outside [from, valid) are cleared.
+    void soften(uint32_t r, uint32_t from, uint32_t valid, float peak, float correction) {
       float* row = probabilities + r * kKvBlockTokens;
-      const uint32_t low_valid = valid < kLanes ? valid : kLanes;
       const Lanes shift = broadcast(peak);
-      const Lanes low = keep_first(exp2_lanes(subtract(load(row), shift)), low_valid, zero());
-      const Lanes high =
-          keep_first(exp2_lanes(subtract(load(row + kLanes), shift)), valid - low_valid, zero());
+      Lanes low = exp2_lanes(subtract(load(row), shift));
+      Lanes high = exp2_lanes(subtract(load(row + kLanes), shift));
+      mask(low, high, from, valid, zero());
       store(row, low);
       store(row + kLanes, high);
       float* total = sums + r * kKvBlockTokens;
@@ -156,28 +174,47 @@ struct AttentionKernel {
 
     void block(const uint16_t* keys, const uint16_t* values, uint32_t first_token) {
       for (uint32_t v = 0; v < kKvBlockTokens / kLanes; v += kWide) score(keys, v);
+      // Tokens [from, valid) of the block are seen by a row, [shared_from, shared) by all.
+      uint32_t shared_from = 0;
       uint32_t shared = kKvBlockTokens;
+      uint32_t from[kRows];
       uint32_t valid[kRows];
       alignas(64) float next[kLanes] = {};
       for (uint32_t r = 0; r < kRows; r++) {
-        const uint32_t left = contexts[r] > first_token ? contexts[r] - first_token : 0;
-        valid[r] = left < kKvBlockTokens ? left : kKvBlockTokens;
+        from[r] = within_block(starts[r], first_token);
+        valid[r] = within_block(contexts[r], first_token);
+        shared_from = from[r] > shared_from ? from[r] : shared_from;
         shared = valid[r] < shared ? valid[r] : shared;
-        const float peak = valid[r] > 0 ? mask_and_peak(r, valid[r]) : peaks[r];
+        const float peak = from[r] < valid[r] ? mask_and_peak(r, from[r], valid[r]) : peaks[r];
         next[r] = peaks[r] > peak ? peaks[r] : peak;
       }
-      // The corrections of all rows at once: a row a lane. In the first block 2^-126 stands for 2^-infinity
-      // and meets sums that are zero.
+      // The corrections of all rows at once: a row a lane. In a row's first block 2^-126 stands for
+      // 2^-infinity and meets sums that are zero.
       alignas(64) float corrections[kLanes];
       store(corrections, exp2_lanes(subtract(load(peaks), load(next))));
       store(peaks, load(next));
       for (uint32_t r = 0; r < kRows; r++) {
-        if (valid[r] > 0) soften(r, valid[r], next[r], corrections[r]);
+        if (from[r] < valid[r]) soften(r, from[r], valid[r], next[r], corrections[r]);
       }
-      if (shared > 0) accumulate_all<kRows>(values, 0, 0, shared);
+      if (shared_from >= shared) {
+        for (uint32_t r = 0; r < kRows; r++) {
+          if (from[r] < valid[r]) accumulate_all<1>(values, r, from[r], valid[r]);
+        }
+        return;
+      }
+      for (uint32_t r = 0; r < kRows; r++) {
+        if (from[r] < shared_from) accumulate_all<1>(values, r, from[r], shared_from);
+      }
+      accumulate_all<kRows>(values, 0, shared_from, shared);
       for (uint32_t r = 0; r < kRows; r++) {
         if (valid[r] > shared) accumulate_all<1>(values, r, shared, valid[r]);
       }
+    }
+
+    // How many tokens of the block that begins at `first_token` lie before position `end`.
+    static uint32_t within_block(uint32_t end, uint32_t first_token) {
+      const uint32_t left = end > first_token ? end - first_token : 0;
+      return left < kKvBlockTokens ? left : kKvBlockTokens;
     }
 
     void end() {
@@ -200,10 +237,13 @@ struct AttentionKernel {
     float* sums = probabilities + kRowsMost * kKvBlockTokens;
     float* outputs = sums + kRowsMost * kKvBlockTokens;
     float* queries = outputs + kRowsMost * head_dim;
-    Pass<kRows> pass{task, head_dim, first_row, queries, probabilities, sums, outputs, {}, {}};
+    Pass<kRows> pass{
+        task, task.soft_cap * kLog2E, head_dim, first_row, queries, probabilities, sums, outputs, {}, {}, {}};
     pass.begin(scale);
+    // Rows are in order of position: the first looks back furthest, the last has the longest context.
     const uint32_t longest = pass.contexts[kRows - 1];
-    for (uint32_t first_token = 0; first_token < longest; first_token += kKvBlockTokens) {
+    const uint32_t begin = pass.starts[0] / kKvBlockTokens * kKvBlockTokens;
+    for (uint32_t first_token = begin; first_token < longest; first_token += kKvBlockTokens) {
       const uint16_t* block = task.blocks[first_token / kKvBlockTokens];
       pass.block(block + task.key_offset, block + task.value_offset, first_token);
     }
@@ -223,7 +263,7 @@ struct AttentionKernel {
     const uint32_t rows = task.positions * task.heads;
     const uint32_t passes = (rows + kRowsMost - 1) / kRowsMost;
     // Scores are kept in powers of two.
-    const float scale2 = scale * 1.44269502F;
+    const float scale2 = scale * kLog2E;
     for (uint32_t pass = 0, first = 0; pass < passes; pass++) {
       const uint32_t count = rows / passes + (pass < rows % passes ? 1 : 0);
       dispatch<kRowsMost>(count, task, head_dim, scale2, scratch, first);

@@ -5,6 +5,9 @@
 // both stay within 2e-7 relative error; the tests sweep them.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
+
 namespace streamserve {
 namespace {
 
@@ -39,6 +42,19 @@ inline Lanes exp_lanes(const Lanes& x) {
   const Lanes r = subtract(product, subtract(shifted, broadcast(kRoundingShift)));
   // log2(e) = 1.44269502 + 1.925963e-8
   return exp2_parts(shifted, add(r, fused(clamped, broadcast(1.925963033e-8F), error)));
+}
+
+// cap * tanh(x / cap) as cap * (1 - 2 / (1 + e^(2x / cap))): right to some units of 1e-7 of the cap.
+inline Lanes soft_cap_lanes(const Lanes& x, float cap) {
+  const Lanes grown = add(broadcast(1.0F), exp_lanes(multiply(x, broadcast(2.0F / cap))));
+  return multiply(subtract(broadcast(1.0F), divide(broadcast(2.0F), grown)), broadcast(cap));
+}
+
+inline void soft_cap(float* x, size_t count, float cap) {
+  size_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) store(x + i, soft_cap_lanes(load(x + i), cap));
+  const auto rest = static_cast<uint32_t>(count - i);
+  if (rest > 0) store_some(x + i, soft_cap_lanes(load_some(x + i, rest), cap), rest);
 }
 
 }  // namespace

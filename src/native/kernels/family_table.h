@@ -84,11 +84,13 @@ struct FamilyTable {
         .pack_activations = Fill::plain,
         .norm_pack_activations = Fill::norm,
         .silu_pack_activations = Fill::silu,
+        .gelu_pack_activations = Fill::gelu,
         .matmul = matmul,
         .rope = rope,
         .store_kv = store_kv,
         .attention = Attend::run,
         .attention_scratch_floats = Attend::scratch_floats,
+        .soft_cap = soft_cap,
         .embed_row = embed_row,
     };
   }

@@ -7,16 +7,16 @@
 namespace streamserve {
 namespace {
 
-inline void rope_interleaved(float* head, uint32_t head_dim, const float* cosines, const float* sines) {
-  for (uint32_t i = 0; i < head_dim; i += kLanes) {
+inline void rope_interleaved(float* head, uint32_t rotated, const float* cosines, const float* sines) {
+  for (uint32_t i = 0; i < rotated; i += kLanes) {
     const Lanes x = load(head + i);
     const Lanes crossed = multiply(swap_pairs(x), negate_even(load_twice(sines + i / 2)));
     store(head + i, fused(x, load_twice(cosines + i / 2), crossed));
   }
 }
 
-inline void rope_halves(float* head, uint32_t head_dim, const float* cosines, const float* sines) {
-  const uint32_t half = head_dim / 2;
+inline void rope_halves(float* head, uint32_t rotated, const float* cosines, const float* sines) {
+  const uint32_t half = rotated / 2;
   for (uint32_t i = 0; i < half; i += kLanes) {
     const uint32_t count = half - i < kLanes ? half - i : kLanes;
     const Lanes low = load_some(head + i, count);
@@ -28,11 +28,11 @@ inline void rope_halves(float* head, uint32_t head_dim, const float* cosines, co
   }
 }
 
-inline void rope(float* x, uint32_t heads, uint32_t head_dim, const float* cosines, const float* sines,
-                 RopeStyle style) {
+inline void rope(float* x, uint32_t heads, uint32_t head_dim, uint32_t rotated, const float* cosines,
+                 const float* sines, RopeStyle style) {
   auto* rotate = style == RopeStyle::kInterleaved ? rope_interleaved : rope_halves;
   for (uint32_t head = 0; head < heads; head++) {
-    rotate(x + static_cast<size_t>(head) * head_dim, head_dim, cosines, sines);
+    rotate(x + static_cast<size_t>(head) * head_dim, rotated, cosines, sines);
   }
 }
 

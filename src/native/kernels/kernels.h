@@ -69,15 +69,19 @@ struct AttentionTask {
   size_t out_stride;     // floats
   uint32_t positions;
   uint32_t heads;
-  uint32_t context;  // tokens the first position attends to, itself included; the next one sees one more
+  uint32_t context;  // tokens up to the first position, itself included; the next one has one more
   const uint16_t* const* blocks;  // the sequence's KV blocks, in order of position
   size_t key_offset;    // where this layer's and KV head's keys begin in every block, in f16 elements
   size_t value_offset;  // likewise for values
+  // A position attends to so many tokens, the latest, itself included; 0: to all.
+  uint32_t window = 0;
+  // Scores s become cap * tanh(s / cap); 0: they stay as they are.
+  float soft_cap = 0;
 };
 
 enum class RopeStyle : uint8_t {
   kInterleaved,  // pairs (2i, 2i+1): GGUF's Llama layout
-  kHalves,       // pairs (i, i + head_dim/2): NEOX, Qwen
+  kHalves,       // pairs (i, i + rotated/2): NEOX, Qwen
 };
 
 struct Kernels {
@@ -107,24 +111,31 @@ struct Kernels {
   void (*silu_pack_activations)(const float* gate, const float* up, size_t stride, uint32_t token_begin,
                                 uint32_t token_end, const Activations& out);
 
+  // GELU(gate) * up by the tanh formula, fused with pack_activations.
+  void (*gelu_pack_activations)(const float* gate, const float* up, size_t stride, uint32_t token_begin,
+                                uint32_t token_end, const Activations& out);
+
   // out[token][row] (+)= sum over k of w[row][k] * a[token][k], for rows of tiles [tile_begin, tile_end) and
   // all tokens of `a`; row stride of `out` is `stride` floats. `accumulate` adds to what is there (residual).
   void (*matmul)(const PackedMatrix& w, const Activations& a, uint32_t tile_begin, uint32_t tile_end,
                  float* out, size_t stride, bool accumulate);
 
-  // Rotates `heads` adjacent heads of one token in place. cosines, sines: head_dim/2 floats. head_dim: a
-  // multiple of 16.
-  void (*rope)(float* x, uint32_t heads, uint32_t head_dim, const float* cosines, const float* sines,
-               RopeStyle style);
+  // Rotates the first `rotated` dimensions of each of `heads` adjacent heads of one token, in place. cosines,
+  // sines: rotated/2 floats. rotated: a multiple of 16, at most head_dim.
+  void (*rope)(float* x, uint32_t heads, uint32_t head_dim, uint32_t rotated, const float* cosines,
+               const float* sines, RopeStyle style);
   // Stores one head's k and v of one token as f16 (round to nearest even) at `slot` (0..kKvBlockTokens-1) of
   // a block; `keys` and `values` are where this layer's and head's parts of the block begin.
   void (*store_kv)(const float* key, const float* value, uint32_t head_dim, uint32_t slot, uint16_t* keys,
                    uint16_t* values);
-  // softmax(q.K * scale) V. Online softmax in tiles of one block, so each query position has the same result
-  // however positions are grouped into tasks. head_dim: a multiple of 16, at most 256. scratch: 64-byte
-  // aligned, attention_scratch_floats(head_dim) floats, one a thread.
+  // softmax(q.K * scale) V, over the task's window and with its soft cap. Online softmax in tiles of one
+  // block, so each query position has the same result however positions are grouped into tasks. head_dim: a
+  // multiple of 16, at most 256. scratch: 64-byte aligned, attention_scratch_floats(head_dim) floats, one a
+  // thread.
   void (*attention)(const AttentionTask& task, uint32_t head_dim, float scale, float* scratch);
   size_t (*attention_scratch_floats)(uint32_t head_dim);
+  // x = cap * tanh(x / cap), in place.
+  void (*soft_cap)(float* x, size_t count, float cap);
   // Widens a row of `cols` embeddings of the GGUF tensor (start of the row, any alignment).
   void (*embed_row)(Format format, const uint8_t* row, uint32_t cols, float* out);
 };

@@ -16,10 +16,8 @@ constexpr uint32_t kMostHeadDim = 256;
 constexpr uint32_t kHeadDimStep = 16;
 
 [[noreturn]] void unsupported(const std::string& what) {
-  throw EngineError(
-      ErrorCode::kModelArchitectureUnsupported,
-      "The model file asks for " + what +
-          "; this engine runs the Llama family (Llama, SmolLM2, Mistral without sliding window).");
+  throw EngineError(ErrorCode::kModelArchitectureUnsupported,
+                    "The model file asks for " + what + "; this engine runs " + known_families() + ".");
 }
 
 [[noreturn]] void invalid(const std::string& what) {
@@ -50,23 +48,90 @@ class Reader {
   const std::string prefix_;
 };
 
-void read_rope(const Reader& reader, ModelConfig& config) {
-  config.rope_base = reader.real("rope.freq_base").value_or(10000.0);
-  if (!std::isfinite(config.rope_base) || config.rope_base <= 0)
-    invalid("rope.freq_base is not a positive number");
-  if (const auto dimensions = reader.optional("rope.dimension_count");
-      dimensions && *dimensions != config.head_dim) {
-    unsupported("rotation of " + std::to_string(*dimensions) + " of " + std::to_string(config.head_dim) +
-                " dimensions of a head");
-  }
+double positive(const Reader& reader, const std::string& key, double otherwise) {
+  const double value = reader.real(key).value_or(otherwise);
+  if (!std::isfinite(value) || value <= 0) invalid(key + " is not a positive number");
+  return value;
+}
+
+// 0 where neither the file nor the family has one.
+float soft_cap(const Reader& reader, const std::string& key, float otherwise) {
+  const double value = reader.real(key).value_or(otherwise);
+  if (!std::isfinite(value) || value < 0) invalid(key + " is not a cap");
+  return static_cast<float>(value);
+}
+
+Rope read_rope(const Reader& reader, const ModelConfig& config) {
+  Rope rope;
+  rope.base = positive(reader, "rope.freq_base", rope.base);
+  rope.attention_factor = positive(reader, "rope.scaling.attn_factor", 1);
   const std::string scaling = reader.text("rope.scaling.type").value_or("none");
+  if (scaling == "none") return rope;
+  rope.factor = positive(reader, "rope.scaling.factor", 1);
   if (scaling == "linear") {
-    config.rope_scale = reader.real("rope.scaling.factor").value_or(1.0);
-    if (!std::isfinite(config.rope_scale) || config.rope_scale <= 0)
-      invalid("rope.scaling.factor is not positive");
-  } else if (scaling != "none") {
+    rope.scaling = RopeScaling::kLinear;
+  } else if (scaling == "yarn") {
+    rope.scaling = RopeScaling::kYarn;
+    rope.original_context = reader.count("rope.scaling.original_context_length", config.context);
+    rope.fast_turns = positive(reader, "rope.scaling.yarn_beta_fast", rope.fast_turns);
+    rope.slow_turns = positive(reader, "rope.scaling.yarn_beta_slow", rope.slow_turns);
+    for (const char* key : {"rope.scaling.yarn_log_multiplier", "rope.scaling.yarn_ext_factor",
+                            "rope.scaling.yarn_attn_factor"}) {
+      if (reader.real(key)) unsupported(std::string("YaRN with ") + key);
+    }
+    if (rope.factor > 1) rope.attention_factor *= 1 + 0.1 * std::log(rope.factor);
+  } else {
     unsupported("RoPE scaling \"" + scaling + "\"");
   }
+  return rope;
+}
+
+uint32_t read_rotated(const Reader& reader, const ModelConfig& config) {
+  const uint32_t rotated = reader.count("rope.dimension_count", config.head_dim);
+  if (rotated > config.head_dim) {
+    invalid("it rotates " + std::to_string(rotated) + " of " + std::to_string(config.head_dim) +
+            " dimensions of a head");
+  }
+  if (rotated % kHeadDimStep != 0) {
+    unsupported("rotation of " + std::to_string(rotated) +
+                " dimensions of a head (a multiple of 16 is needed)");
+  }
+  return rotated;
+}
+
+// Window and rotation of each layer.
+void read_kinds(const Reader& reader, ModelConfig& config) {
+  const Family& family = *config.family;
+  config.kinds.resize(config.layers);
+  config.ropes.push_back(read_rope(reader, config));
+  const uint64_t window = reader.optional("attention.sliding_window").value_or(family.default_window);
+  // A window that holds the whole context changes nothing.
+  if (window > 0 && window < config.context && !family.windows) {
+    unsupported(std::string("sliding-window attention in the architecture ") + family.architecture);
+  }
+  const bool local_rope = family.local_rope_base > 0 && window > 0;
+  if (local_rope) {
+    Rope local;
+    local.base = positive(reader, "rope.freq_base_swa", family.local_rope_base);
+    config.ropes.push_back(local);
+  }
+  if (window == 0) return;
+  const uint64_t period = reader.optional("attention.sliding_window_pattern").value_or(family.window_period);
+  for (uint32_t l = 0; l < config.layers; ++l) {
+    if (period > 0 && l % period == period - 1) continue;
+    config.kinds[l].window = window < config.context ? static_cast<uint32_t>(window) : 0;
+    config.kinds[l].rope = local_rope ? 1 : 0;
+  }
+}
+
+void read_scales(const Reader& reader, ModelConfig& config) {
+  const Family& family = *config.family;
+  if (family.scaled_embedding) config.embedding_scale = std::sqrt(static_cast<float>(config.embedding));
+  const bool wide = family.wide_scale_layers > 0 && config.layers == family.wide_scale_layers;
+  const uint32_t size = wide ? config.embedding / config.heads : config.head_dim;
+  config.attention_scale = 1.0F / std::sqrt(static_cast<float>(size));
+  config.attention_cap = soft_cap(reader, "attn_logit_softcapping", family.default_attention_cap);
+  config.logit_cap = soft_cap(reader, "final_logit_softcapping", family.default_logit_cap);
 }
 
 }  // namespace
@@ -75,7 +140,8 @@ ModelConfig read_config(const ModelSource& source) {
   ModelConfig config;
   const auto architecture = source.string_value("general.architecture");
   if (!architecture) invalid("general.architecture is missing");
-  if (*architecture != "llama") unsupported("the architecture \"" + *architecture + "\"");
+  config.family = find_family(*architecture);
+  if (!config.family) unsupported("the architecture \"" + *architecture + "\"");
   config.architecture = *architecture;
   const Reader reader(source, *architecture + ".");
   config.layers = reader.count("block_count");
@@ -102,8 +168,9 @@ ModelConfig read_config(const ModelSource& source) {
     invalid("attention.layer_norm_rms_epsilon is missing or odd");
   config.norm_epsilon = static_cast<float>(*epsilon);
   if (reader.optional("expert_count").value_or(0) > 0) unsupported("a mixture of experts");
-  if (reader.optional("attention.sliding_window").value_or(0) > 0) unsupported("sliding-window attention");
-  read_rope(reader, config);
+  config.rotated = read_rotated(reader, config);
+  read_kinds(reader, config);
+  read_scales(reader, config);
 
   const TensorInfo* embedding = source.tensor("token_embd.weight");
   if (!embedding || embedding->dimensions != 2)

@@ -5,12 +5,22 @@
 #include <string>
 #include <vector>
 
-#include "kernels/kernels.h"
+#include "model/family.h"
+#include "model/rope.h"
 #include "source/model_source.h"
 
 namespace streamserve {
 
+// What layers of one model can differ in.
+struct LayerKind {
+  // A position attends to so many tokens, the latest, itself included; 0: to all.
+  uint32_t window = 0;
+  // Which of the model's rotations.
+  uint32_t rope = 0;
+};
+
 struct ModelConfig {
+  const Family* family = nullptr;
   std::string architecture;
   uint32_t layers = 0;
   uint32_t embedding = 0;
@@ -21,10 +31,16 @@ struct ModelConfig {
   uint32_t vocabulary = 0;
   uint32_t context = 0;
   float norm_epsilon = 0;
-  double rope_base = 0;
-  // Positions are divided by this before the rotation.
-  double rope_scale = 1;
-  RopeStyle rope_style = RopeStyle::kInterleaved;
+  float embedding_scale = 1;
+  // Scores are multiplied by it.
+  float attention_scale = 0;
+  // x becomes cap * tanh(x / cap), for attention scores and for logits; 0: it stays.
+  float attention_cap = 0;
+  float logit_cap = 0;
+  // Dimensions of a head that are rotated, the first ones.
+  uint32_t rotated = 0;
+  std::vector<Rope> ropes;
+  std::vector<LayerKind> kinds;  // one a layer
 };
 
 // Reads and checks the hyper-parameters. Throws `model_architecture_unsupported`, naming what the file asks

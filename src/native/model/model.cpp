@@ -28,18 +28,20 @@ Model::Model(const ModelSource& source, const ModelOptions& options)
     : config_(read_config(source)),
       kernels_(pick_kernels(options.instruction_set)),
       weights_(source, config_, kernels_, options.exact, options.memory) {
-  for (uint32_t i = 0; i < config_.head_dim / 2; ++i) {
-    const double factor = weights_.rope_factors() ? weights_.rope_factors()[i] : 1.0;
-    frequencies_.push_back(std::pow(config_.rope_base, -2.0 * i / config_.head_dim) /
-                           (factor * config_.rope_scale));
+  for (size_t r = 0; r < config_.ropes.size(); ++r) {
+    // Factors belong to the rotation that the file scales: the first.
+    const std::vector<double> own =
+        rope_frequencies(config_.ropes[r], config_.rotated, r == 0 ? weights_.rope_factors() : nullptr);
+    frequencies_.insert(frequencies_.end(), own.begin(), own.end());
+    amplitudes_.insert(amplitudes_.end(), own.size(), config_.ropes[r].attention_factor);
   }
 }
 
 void Model::rotation(uint32_t position, float* cosines, float* sines) const {
   for (size_t i = 0; i < frequencies_.size(); ++i) {
     const double angle = position * frequencies_[i];
-    cosines[i] = static_cast<float>(std::cos(angle));
-    sines[i] = static_cast<float>(std::sin(angle));
+    cosines[i] = static_cast<float>(std::cos(angle) * amplitudes_[i]);
+    sines[i] = static_cast<float>(std::sin(angle) * amplitudes_[i]);
   }
 }
 

@@ -29,8 +29,10 @@ class Model {
   const ModelConfig& config() const { return config_; }
   const Kernels& kernels() const { return kernels_; }
   const Weights& weights() const { return weights_; }
-  // Cosines and sines of the rotation at a position: head_dim/2 of each.
+  // Cosines and sines of all rotations at a position, one after the other: rotated/2 of each.
   void rotation(uint32_t position, float* cosines, float* sines) const;
+  // How many of each that are.
+  size_t rotation_size() const { return frequencies_.size(); }
 
  private:
   Model(const ModelSource& source, const ModelOptions& options);
@@ -38,7 +40,9 @@ class Model {
   const ModelConfig config_;
   const Kernels& kernels_;
   const Weights weights_;
+  // Of all rotations, and what their cosines and sines are multiplied by.
   std::vector<double> frequencies_;
+  std::vector<double> amplitudes_;
 };
 
 }  // namespace streamserve

@@ -23,7 +23,8 @@ void run_pack_jobs(const ModelSource& source, const Kernels& kernels, const std:
         source.read(*job.tensor, raw);
         const PackedMatrix& target = *job.target;
         const uint32_t tiles = (target.rows + kTileRows - 1) / kTileRows;
-        kernels.pack(job.format, raw.data(), target.packing, target.rows, target.cols, 0, tiles,
+        const uint8_t* rows = raw.data() + job.first_row * (raw.size() / job.tensor->shape[1]);
+        kernels.pack(job.format, rows, target.packing, target.rows, target.cols, 0, tiles,
                      packed + job.packed_offset);
       }
     } catch (...) {

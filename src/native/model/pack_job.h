@@ -12,6 +12,7 @@ namespace streamserve {
 
 struct PackJob {
   const TensorInfo* tensor;
+  uint64_t first_row;    // of the tensor; the target says how many follow
   Format format;         // of the tensor
   size_t packed_offset;  // in the packed memory
   PackedMatrix* target;  // gets its data pointer

@@ -26,6 +26,7 @@ DigestBytes digest_of(const PackPlan& plan) {
   };
   for (const PackJob& job : plan.jobs) {
     add(*job.tensor);
+    digest.add(job.first_row);
     digest.add(static_cast<uint64_t>(job.target->packing));
     digest.add(uint64_t{job.target->rows});
     digest.add(uint64_t{job.target->cols});

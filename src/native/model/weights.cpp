@@ -33,6 +33,7 @@ std::string shape_text(uint64_t cols, uint64_t rows) {
 // Looks tensors up, checks them, and remembers what to pack where.
 struct Weights::Plan {
   const ModelSource& source;
+  const Family& family;
   const Kernels& kernels;
   const bool exact;
   std::vector<PackJob> jobs;
@@ -60,11 +61,11 @@ struct Weights::Plan {
     return *tensor;
   }
 
-  // `target` must stay where it is until the jobs have run.
-  void matrix(const TensorInfo& tensor, PackedMatrix& target) {
+  // Packs `count` rows from `first` on. `target` must stay where it is until the jobs have run.
+  void rows(const TensorInfo& tensor, uint64_t first, uint64_t count, PackedMatrix& target) {
     const Format format = known_format(tensor);
     const Packing packing = exact ? Packing::kFloat32 : natural_packing(format);
-    const uint32_t rows = static_cast<uint32_t>(tensor.shape[1]);
+    const uint32_t rows = static_cast<uint32_t>(count);
     const uint32_t cols = static_cast<uint32_t>(tensor.shape[0]);
     const size_t size = kernels.packed_bytes(packing, rows, cols);
     if (size == 0) {
@@ -72,9 +73,11 @@ struct Weights::Plan {
                         "The tensor " + tensor.name + " (" + shape_text(cols, rows) + ") cannot be packed.");
     }
     target = {packing, rows, cols, nullptr};
-    jobs.push_back({&tensor, format, bytes, &target});
+    jobs.push_back({&tensor, first, format, bytes, &target});
     bytes += (size + kKernelAlignment - 1) / kKernelAlignment * kKernelAlignment;
   }
+
+  void matrix(const TensorInfo& tensor, PackedMatrix& target) { rows(tensor, 0, tensor.shape[1], target); }
 
   AlignedArray<float> vector(const TensorInfo& tensor) {
     std::vector<uint8_t> raw(*tensor.bytes);
@@ -90,37 +93,82 @@ struct Weights::Plan {
       if (used.contains(tensor.name)) continue;
       throw EngineError(ErrorCode::kModelArchitectureUnsupported,
                         "The model file has the tensor " + tensor.name +
-                            ", which is no part of the Llama family as this engine knows it.");
+                            ", which is no part of the architecture " + family.architecture +
+                            " as this engine knows it.");
     }
   }
 };
 
-Weights::Weights(const ModelSource& source, const ModelConfig& config, const Kernels& kernels, bool exact,
-                 const WeightMemoryOptions& options)
-    : embedding_cols_(config.embedding), layers_(config.layers) {
-  Plan plan{source, kernels, exact, {}, {}, 0};
+const float* Weights::keep(AlignedArray<float> vector) {
+  vectors_.push_back(std::move(vector));
+  return vectors_.back().get();
+}
+
+void Weights::plan_layer(Plan& plan, const ModelConfig& config, uint32_t index) {
+  const Family& family = plan.family;
+  const std::string prefix = "blk." + std::to_string(index) + ".";
   const uint64_t width = config.embedding;
   const uint64_t queries = uint64_t{config.heads} * config.head_dim;
   const uint64_t keys = uint64_t{config.kv_heads} * config.head_dim;
-  const auto vector = [&](const TensorInfo& tensor) {
-    vectors_.push_back(plan.vector(tensor));
-    return vectors_.back().get();
+  const uint64_t feed = config.feed_forward;
+  const auto vector = [&](const std::string& name, uint64_t size) {
+    return keep(plan.vector(plan.need(prefix + name, size, 1)));
   };
+  const auto bias = [&](const std::string& name, uint64_t size, Presence presence) -> const float* {
+    if (presence == Presence::kNever) return nullptr;
+    if (presence == Presence::kAlways) return vector(name, size);
+    const TensorInfo* tensor = plan.find(prefix + name, size, 1);
+    return tensor ? keep(plan.vector(*tensor)) : nullptr;
+  };
+  const auto linear = [&](const std::string& name, uint64_t cols, uint64_t rows, Presence biased,
+                          Linear& to) {
+    plan.matrix(plan.need(prefix + name + ".weight", cols, rows), to.weights);
+    to.bias = bias(name + ".bias", rows, biased);
+  };
+  LayerWeights& layer = layers_[index];
+  layer.attention_norm = vector("attn_norm.weight", width);
+  layer.feed_forward_norm = vector("ffn_norm.weight", width);
+  if (family.head_norms) {
+    layer.query_norm = vector("attn_q_norm.weight", config.head_dim);
+    layer.key_norm = vector("attn_k_norm.weight", config.head_dim);
+  }
+  if (family.post_norms) {
+    layer.attention_post_norm = vector("post_attention_norm.weight", width);
+    layer.feed_forward_post_norm = vector("post_ffw_norm.weight", width);
+  }
+  if (family.fused) {
+    const TensorInfo& qkv = plan.need(prefix + "attn_qkv.weight", width, queries + 2 * keys);
+    plan.rows(qkv, 0, queries, layer.query.weights);
+    plan.rows(qkv, queries, keys, layer.key.weights);
+    plan.rows(qkv, queries + keys, keys, layer.value.weights);
+    const TensorInfo& both = plan.need(prefix + "ffn_up.weight", width, 2 * feed);
+    plan.rows(both, 0, feed, layer.gate.weights);
+    plan.rows(both, feed, feed, layer.up.weights);
+  } else {
+    linear("attn_q", width, queries, family.projection_bias, layer.query);
+    linear("attn_k", width, keys, family.projection_bias, layer.key);
+    linear("attn_v", width, keys, family.projection_bias, layer.value);
+    linear("ffn_gate", width, feed, family.other_bias, layer.gate);
+    linear("ffn_up", width, feed, family.other_bias, layer.up);
+  }
+  linear("attn_output", queries, width, family.other_bias, layer.attention_out);
+  linear("ffn_down", feed, width, family.other_bias, layer.down);
+}
+
+Weights::Weights(const ModelSource& source, const ModelConfig& config, const Kernels& kernels, bool exact,
+                 const WeightMemoryOptions& options)
+    : embedding_cols_(config.embedding), layers_(config.layers) {
+  Plan plan{source, *config.family, kernels, exact, {}, {}, 0};
+  const uint64_t width = config.embedding;
+  const auto vector = [&](const TensorInfo& tensor) { return keep(plan.vector(tensor)); };
   for (uint32_t l = 0; l < config.layers; ++l) {
-    const std::string prefix = "blk." + std::to_string(l) + ".";
-    LayerWeights& layer = layers_[l];
-    layer.attention_norm = vector(plan.need(prefix + "attn_norm.weight", width, 1));
-    layer.feed_forward_norm = vector(plan.need(prefix + "ffn_norm.weight", width, 1));
-    plan.matrix(plan.need(prefix + "attn_q.weight", width, queries), layer.query);
-    plan.matrix(plan.need(prefix + "attn_k.weight", width, keys), layer.key);
-    plan.matrix(plan.need(prefix + "attn_v.weight", width, keys), layer.value);
-    plan.matrix(plan.need(prefix + "attn_output.weight", queries, width), layer.attention_out);
-    plan.matrix(plan.need(prefix + "ffn_gate.weight", width, config.feed_forward), layer.gate);
-    plan.matrix(plan.need(prefix + "ffn_up.weight", width, config.feed_forward), layer.up);
-    plan.matrix(plan.need(prefix + "ffn_down.weight", config.feed_forward, width), layer.down);
+    plan_layer(plan, config, l);
+    const LayerWeights& layer = layers_[l];
+    branches_ = branches_ || layer.attention_post_norm || layer.feed_forward_post_norm ||
+                layer.attention_out.bias || layer.down.bias;
   }
   output_norm_ = vector(plan.need("output_norm.weight", width, 1));
-  if (const TensorInfo* factors = plan.find("rope_freqs.weight", config.head_dim / 2, 1)) {
+  if (const TensorInfo* factors = plan.find("rope_freqs.weight", config.rotated / 2, 1)) {
     rope_factors_ = vector(*factors);
   }
   const TensorInfo& embedding = plan.need("token_embd.weight", width, config.vocabulary);

@@ -14,16 +14,27 @@
 
 namespace streamserve {
 
+// A matrix and what is added to its products.
+struct Linear {
+  PackedMatrix weights{};
+  const float* bias = nullptr;  // nullptr: nothing
+};
+
+// Norms that a family lacks are nullptr.
 struct LayerWeights {
   const float* attention_norm = nullptr;
   const float* feed_forward_norm = nullptr;
-  PackedMatrix query{};
-  PackedMatrix key{};
-  PackedMatrix value{};
-  PackedMatrix attention_out{};
-  PackedMatrix gate{};
-  PackedMatrix up{};
-  PackedMatrix down{};
+  const float* query_norm = nullptr;  // of each head
+  const float* key_norm = nullptr;
+  const float* attention_post_norm = nullptr;
+  const float* feed_forward_post_norm = nullptr;
+  Linear query;
+  Linear key;
+  Linear value;
+  Linear attention_out;
+  Linear gate;
+  Linear up;
+  Linear down;
 };
 
 class Weights {
@@ -34,11 +45,13 @@ class Weights {
           const WeightMemoryOptions& options);
 
   const std::vector<LayerWeights>& layers() const { return layers_; }
+  // Whether something is done to what attention and feed-forward give before it joins the residual stream.
+  bool branches() const { return branches_; }
   const float* output_norm() const { return output_norm_; }
   const PackedMatrix& head() const { return head_; }
   // Widens the embedding of a token.
   void embed(const Kernels& kernels, uint32_t token, float* out) const;
-  // Divisors of the rotation frequencies, head_dim/2 of them; nullptr for none.
+  // Divisors of the rotation frequencies, rotated/2 of them; nullptr for none.
   const float* rope_factors() const { return rope_factors_; }
   // Where the bytes of packed matrices and embeddings are and come from.
   const WeightMemory& memory() const { return memory_; }
@@ -46,12 +59,16 @@ class Weights {
  private:
   struct Plan;
 
+  void plan_layer(Plan& plan, const ModelConfig& config, uint32_t index);
+  const float* keep(AlignedArray<float> vector);
+
   WeightMemory memory_;
   Format embedding_format_ = Format::kF32;
   size_t embedding_row_bytes_ = 0;
   uint32_t embedding_cols_ = 0;
   std::vector<AlignedArray<float>> vectors_;
   std::vector<LayerWeights> layers_;
+  bool branches_ = false;
   const float* output_norm_ = nullptr;
   const float* rope_factors_ = nullptr;
   PackedMatrix head_{};

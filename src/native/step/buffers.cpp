@@ -27,8 +27,9 @@ StepBuffers::StepBuffers(const Model& model, uint32_t tokens) {
   projected = aligned_array<float>(tokens * query_stride);
   attended = aligned_array<float>(tokens * attended_stride);
   feed = aligned_array<float>(tokens * feed_stride);
-  cosines = aligned_array<float>(size_t{tokens} * (config.head_dim / 2));
-  sines = aligned_array<float>(size_t{tokens} * (config.head_dim / 2));
+  if (model.weights().branches()) branch = aligned_array<float>(size_t{tokens} * config.embedding);
+  cosines = aligned_array<float>(tokens * model.rotation_size());
+  sines = aligned_array<float>(tokens * model.rotation_size());
   normed = aligned_array<float>(size_t{tokens} * config.embedding);
   residual = aligned_array<float>(size_t{tokens} * config.embedding);
   panel_bytes = std::max({largest_panel(model.kernels(), tokens, config.embedding),

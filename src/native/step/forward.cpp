@@ -30,6 +30,10 @@ bool is_quantised(Packing packing) {
          packing == Packing::kInt8Symmetric;
 }
 
+void add_to(float* x, const float* y, size_t count) {
+  for (size_t i = 0; i < count; ++i) x[i] += y[i];
+}
+
 uint32_t tiles_of(const PackedMatrix& matrix) { return divide_up(matrix.rows, kTileRows); }
 uint32_t units_of(const PackedMatrix& matrix) { return divide_up(tiles_of(matrix), kTilesAUnit); }
 
@@ -119,29 +123,32 @@ void Forward::plan_attention(uint32_t cores) {
 
 Forward::Matrices Forward::matrices(Operation operation, uint32_t layer) const {
   const LayerWeights& w = model_.weights().layers()[layer];
+  const bool branches = model_.weights().branches();
+  float* joined = branches ? buffers_.branch.get() : buffers_.hidden.get();
   switch (operation) {
     case Operation::kPackAttentionInput:
     case Operation::kProject: {
       float* key = buffers_.projected.get() + size_t{config_.heads} * config_.head_dim;
       float* value = key + size_t{config_.kv_heads} * config_.head_dim;
-      return {{{{&w.query, buffers_.projected.get()},
-                {&w.key, key},
-                {&w.value, value, is_quantised(w.value.packing)}}},
+      return {{{{&w.query.weights, buffers_.projected.get()},
+                {&w.key.weights, key},
+                {&w.value.weights, value, is_quantised(w.value.weights.packing)}}},
               3,
               buffers_.query_stride,
               false};
     }
     case Operation::kPackAttended:
     case Operation::kAttentionOut:
-      return {{{{&w.attention_out, buffers_.hidden.get()}}}, 1, config_.embedding, true};
+      return {{{{&w.attention_out.weights, joined}}}, 1, config_.embedding, !branches};
     case Operation::kPackFeedInput:
     case Operation::kGateUp:
-      return {{{{&w.gate, buffers_.feed.get()}, {&w.up, buffers_.feed.get() + config_.feed_forward}}},
+      return {{{{&w.gate.weights, buffers_.feed.get()},
+                {&w.up.weights, buffers_.feed.get() + config_.feed_forward}}},
               2,
               buffers_.feed_stride,
               false};
     default:
-      return {{{{&w.down, buffers_.hidden.get()}}}, 1, config_.embedding, true};
+      return {{{{&w.down.weights, joined}}}, 1, config_.embedding, !branches};
   }
 }
 
@@ -198,29 +205,64 @@ void Forward::finish(uint32_t region) noexcept {
 }
 
 void Forward::embed(uint32_t begin, uint32_t end) {
-  const size_t half = config_.head_dim / 2;
+  const size_t rotations = model_.rotation_size();
   for (uint32_t t = begin; t < end; ++t) {
     const BatchRow& row = batch_->rows[row_of_token_[t]];
     const uint32_t position = row.base + (t - row.first_token);
-    model_.weights().embed(kernels_, row.sequence->tokens[position],
-                           buffers_.hidden.get() + size_t{t} * config_.embedding);
-    model_.rotation(position, buffers_.cosines.get() + t * half, buffers_.sines.get() + t * half);
+    float* hidden = buffers_.hidden.get() + size_t{t} * config_.embedding;
+    model_.weights().embed(kernels_, row.sequence->tokens[position], hidden);
+    if (config_.embedding_scale != 1) {
+      for (uint32_t k = 0; k < config_.embedding; ++k) hidden[k] *= config_.embedding_scale;
+    }
+    model_.rotation(position, buffers_.cosines.get() + t * rotations, buffers_.sines.get() + t * rotations);
+  }
+}
+
+// Adds what attention or feed-forward gave to the residual stream, after its bias and norm. Where a model has
+// neither, their last matrix adds to the stream itself.
+void Forward::join(const float* branch_bias, const float* branch_norm, uint32_t begin, uint32_t end) {
+  if (!model_.weights().branches()) return;
+  for (uint32_t t = begin; t < end; ++t) {
+    float* branch = buffers_.branch.get() + size_t{t} * config_.embedding;
+    if (branch_bias) add_to(branch, branch_bias, config_.embedding);
+    if (branch_norm) normalise(branch, branch_norm, config_.norm_epsilon, config_.embedding, branch);
+    add_to(buffers_.hidden.get() + size_t{t} * config_.embedding, branch, config_.embedding);
+  }
+}
+
+// Biases and norms of a token's projections, before their rotation.
+void Forward::prepare_heads(const LayerWeights& w, float* query) {
+  const size_t queries = size_t{config_.heads} * config_.head_dim;
+  const size_t keys = size_t{config_.kv_heads} * config_.head_dim;
+  float* key = query + queries;
+  if (w.query.bias) add_to(query, w.query.bias, queries);
+  if (w.key.bias) add_to(key, w.key.bias, keys);
+  if (w.value.bias) add_to(key + keys, w.value.bias, keys);
+  if (!w.query_norm) return;
+  for (uint32_t h = 0; h < config_.heads + config_.kv_heads; ++h) {
+    float* head = query + size_t{h} * config_.head_dim;
+    normalise(head, h < config_.heads ? w.query_norm : w.key_norm, config_.norm_epsilon, config_.head_dim,
+              head);
   }
 }
 
 void Forward::rotate(uint32_t layer, uint32_t begin, uint32_t end) {
-  const size_t half = config_.head_dim / 2;
+  const LayerWeights& w = model_.weights().layers()[layer];
+  const RopeStyle style = config_.family->rope_style;
+  const size_t rotation = config_.kinds[layer].rope * size_t{config_.rotated / 2};
   const KvLayout& layout = pool_.layout();
   for (uint32_t t = begin; t < end; ++t) {
     const BatchRow& row = batch_->rows[row_of_token_[t]];
     const uint32_t position = row.base + (t - row.first_token);
-    const float* cosines = buffers_.cosines.get() + t * half;
-    const float* sines = buffers_.sines.get() + t * half;
+    const float* cosines = buffers_.cosines.get() + t * model_.rotation_size() + rotation;
+    const float* sines = buffers_.sines.get() + t * model_.rotation_size() + rotation;
     float* query = buffers_.projected.get() + t * buffers_.query_stride;
     float* key = query + size_t{config_.heads} * config_.head_dim;
     const float* value = key + size_t{config_.kv_heads} * config_.head_dim;
-    kernels_.rope(query, config_.heads, config_.head_dim, cosines, sines, config_.rope_style);
-    kernels_.rope(key, config_.kv_heads, config_.head_dim, cosines, sines, config_.rope_style);
+    prepare_heads(w, query);
+    // Query and key heads lie side by side.
+    kernels_.rope(query, config_.heads + config_.kv_heads, config_.head_dim, config_.rotated, cosines, sines,
+                  style);
     uint16_t* block = pool_.block(row.sequence->blocks[position / layout.block_tokens]);
     for (uint32_t h = 0; h < config_.kv_heads; ++h) {
       kernels_.store_kv(key + size_t{h} * config_.head_dim, value + size_t{h} * config_.head_dim,
@@ -245,15 +287,20 @@ void Forward::attend(uint32_t layer, const AttentionChunk& chunk, ThreadScratch 
   task.blocks = row.sequence->addresses.data();
   task.key_offset = pool_.layout().key_offset(layer, chunk.kv_head);
   task.value_offset = pool_.layout().value_offset(layer, chunk.kv_head);
-  kernels_.attention(task, config_.head_dim, 1.0f / std::sqrt(static_cast<float>(config_.head_dim)),
-                     scratch.floats.data());
+  task.window = config_.kinds[layer].window;
+  task.soft_cap = config_.attention_cap;
+  kernels_.attention(task, config_.head_dim, config_.attention_scale, scratch.floats.data());
 }
 
 // Packs tokens [begin, end) of the input of the matrices that follow, once for each packing among them.
 void Forward::pack(Operation operation, uint32_t layer, uint32_t begin, uint32_t end) {
   const LayerWeights& w = model_.weights().layers()[layer];
   const Matrices next = matrices(operation, layer);
-  if (operation == Operation::kPackAttentionInput) prepare_attention_input(w, begin, end);
+  if (operation == Operation::kPackAttentionInput) prepare_attention_input(layer, begin, end);
+  if (operation == Operation::kPackFeedInput) {
+    join(w.attention_out.bias, w.attention_post_norm, begin, end);
+  }
+  if (operation == Operation::kPackGated) prepare_gated(w, begin, end);
   uint32_t panels = 0;
   for (uint32_t m = 0; m < next.count; ++m) {
     const PackedMatrix& matrix = *next.members[m].weights;
@@ -275,9 +322,12 @@ void Forward::pack(Operation operation, uint32_t layer, uint32_t begin, uint32_t
       case Operation::kPackAttended:
         kernels_.pack_activations(buffers_.attended.get(), buffers_.attended_stride, begin, end, out);
         break;
-      default:
-        kernels_.silu_pack_activations(buffers_.feed.get(), buffers_.feed.get() + config_.feed_forward,
-                                       buffers_.feed_stride, begin, end, out);
+      default: {
+        const auto fill = config_.family->gate == Gate::kSilu ? kernels_.silu_pack_activations
+                                                              : kernels_.gelu_pack_activations;
+        fill(buffers_.feed.get(), buffers_.feed.get() + config_.feed_forward, buffers_.feed_stride, begin,
+             end, out);
+      }
     }
   }
 }
@@ -317,8 +367,11 @@ void Forward::multiply(const Matrices& matrices, uint32_t chunk, uint32_t chunks
 
 // Normalises the attention's input, and packs what its quantisation will lose for the values: a tenth of the
 // error of the whole network comes from these small matrices, see docs/decisions/activations.md.
-void Forward::prepare_attention_input(const LayerWeights& w, uint32_t begin, uint32_t end) {
-  const bool refine = is_quantised(w.value.packing);
+void Forward::prepare_attention_input(uint32_t layer, uint32_t begin, uint32_t end) {
+  const std::vector<LayerWeights>& layers = model_.weights().layers();
+  if (layer > 0) join(layers[layer - 1].down.bias, layers[layer - 1].feed_forward_post_norm, begin, end);
+  const LayerWeights& w = layers[layer];
+  const bool refine = is_quantised(w.value.weights.packing);
   for (uint32_t t = begin; t < end; ++t) {
     const size_t row = size_t{t} * config_.embedding;
     normalise(buffers_.hidden.get() + row, w.attention_norm, config_.norm_epsilon, config_.embedding,
@@ -328,16 +381,27 @@ void Forward::prepare_attention_input(const LayerWeights& w, uint32_t begin, uin
     }
   }
   if (!refine) return;
-  const Activations out{batch_->tokens, w.value.cols, w.value.packing,
+  const Activations out{batch_->tokens, w.value.weights.cols, w.value.weights.packing,
                         buffers_.panels.get() + StepBuffers::kResidualPanel * buffers_.panel_bytes};
   kernels_.pack_activations(buffers_.residual.get(), config_.embedding, begin, end, out);
 }
 
+void Forward::prepare_gated(const LayerWeights& w, uint32_t begin, uint32_t end) {
+  if (!w.gate.bias && !w.up.bias) return;
+  for (uint32_t t = begin; t < end; ++t) {
+    float* gate = buffers_.feed.get() + t * buffers_.feed_stride;
+    if (w.gate.bias) add_to(gate, w.gate.bias, config_.feed_forward);
+    if (w.up.bias) add_to(gate + config_.feed_forward, w.up.bias, config_.feed_forward);
+  }
+}
+
 // The logits' input: just the positions that want them, side by side.
 void Forward::gather_head_input() {
+  const LayerWeights& last = model_.weights().layers().back();
   const PackedMatrix& head = model_.weights().head();
   for (const BatchRow& row : batch_->rows) {
     const uint32_t from = row.first_token + row.tokens - row.logits;
+    join(last.down.bias, last.feed_forward_post_norm, from, from + row.logits);
     std::copy_n(buffers_.hidden.get() + size_t{from} * config_.embedding,
                 size_t{row.logits} * config_.embedding,
                 buffers_.gathered.get() + size_t{row.first_logits} * config_.embedding);
@@ -354,8 +418,16 @@ void Forward::multiply_head(uint32_t chunk, uint32_t chunks) {
   const auto tile_at = [&](uint64_t part) {
     return std::min(static_cast<uint32_t>(units * part / chunks) * kTilesAUnit, tiles_of(head));
   };
-  kernels_.matmul(head, in, tile_at(chunk), tile_at(chunk + 1), buffers_.logits.get(), config_.vocabulary,
-                  false);
+  const uint32_t from = tile_at(chunk);
+  const uint32_t to = tile_at(chunk + 1);
+  kernels_.matmul(head, in, from, to, buffers_.logits.get(), config_.vocabulary, false);
+  if (config_.logit_cap == 0) return;
+  const uint32_t first = from * kTileRows;
+  const uint32_t count = std::min(to * kTileRows, config_.vocabulary) - std::min(first, config_.vocabulary);
+  for (uint32_t i = 0; i < batch_->logits; ++i) {
+    kernels_.soft_cap(buffers_.logits.get() + size_t{i} * config_.vocabulary + first, count,
+                      config_.logit_cap);
+  }
 }
 
 void Forward::sample(BatchRow& row, ThreadScratch scratch) {

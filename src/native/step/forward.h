@@ -84,10 +84,13 @@ class Forward final : public Program {
   Matrices matrices(Operation operation, uint32_t layer) const;
 
   void embed(uint32_t begin, uint32_t end);
+  void join(const float* branch_bias, const float* branch_norm, uint32_t begin, uint32_t end);
+  void prepare_heads(const LayerWeights& weights, float* query);
   void rotate(uint32_t layer, uint32_t begin, uint32_t end);
   void attend(uint32_t layer, const AttentionChunk& chunk, ThreadScratch scratch);
   void pack(Operation operation, uint32_t layer, uint32_t begin, uint32_t end);
-  void prepare_attention_input(const LayerWeights& weights, uint32_t begin, uint32_t end);
+  void prepare_attention_input(uint32_t layer, uint32_t begin, uint32_t end);
+  void prepare_gated(const LayerWeights& weights, uint32_t begin, uint32_t end);
   void multiply(const Matrices& matrices, uint32_t chunk, uint32_t chunks);
   void multiply_head(uint32_t chunk, uint32_t chunks);
   void gather_head_input();

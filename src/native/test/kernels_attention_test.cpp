@@ -2,6 +2,7 @@
 // grouping.
 #include <algorithm>
 #include <cmath>
+#include <tuple>
 
 #include "kernels_data.h"
 #include "unit_test.h"
@@ -40,6 +41,8 @@ struct Case {
   std::vector<float> queries;  // [tokens][heads][head_dim]
   std::vector<float> keys;     // [tokens][head_dim]
   std::vector<float> values;
+  uint32_t window = 0;
+  float cap = 0;
   float scale() const { return 1.0F / std::sqrt(static_cast<float>(head_dim)); }
   size_t stride() const { return static_cast<size_t>(heads) * head_dim; }
 };
@@ -50,7 +53,9 @@ Case make_case(uint32_t head_dim, uint32_t heads, uint32_t tokens, uint32_t seed
           tokens,
           random_floats(static_cast<size_t>(tokens) * heads * head_dim, seed),
           random_floats(static_cast<size_t>(tokens) * head_dim, seed + 1),
-          random_floats(static_cast<size_t>(tokens) * head_dim, seed + 2)};
+          random_floats(static_cast<size_t>(tokens) * head_dim, seed + 2),
+          0,
+          0};
 }
 
 // Positions [first, first + count) as one task.
@@ -66,7 +71,9 @@ void attend(const Kernels& kernels, const Case& c, const Cache& cache, uint32_t 
                            first + 1,
                            cache.table.data(),
                            cache.key_offset,
-                           cache.value_offset};
+                           cache.value_offset,
+                           c.window,
+                           c.cap};
   kernels.attention(task, c.head_dim, c.scale(), scratch.floats());
 }
 
@@ -77,18 +84,20 @@ std::vector<double> reference(const Case& c) {
     for (uint32_t h = 0; h < c.heads; h++) {
       const float* query = &c.queries[t * c.stride() + static_cast<size_t>(h) * c.head_dim];
       double peak = -HUGE_VAL;
-      for (uint32_t s = 0; s <= t; s++) {
+      const uint32_t begin = c.window > 0 && t + 1 > c.window ? t + 1 - c.window : 0;
+      for (uint32_t s = begin; s <= t; s++) {
         double dot = 0;
         for (uint32_t d = 0; d < c.head_dim; d++)
           dot += static_cast<double>(query[d]) * c.keys[s * c.head_dim + d];
         weights[s] = dot * c.scale();
+        if (c.cap > 0) weights[s] = c.cap * std::tanh(weights[s] / c.cap);
         peak = std::max(peak, weights[s]);
       }
       double total = 0;
-      for (uint32_t s = 0; s <= t; s++) total += weights[s] = std::exp(weights[s] - peak);
+      for (uint32_t s = begin; s <= t; s++) total += weights[s] = std::exp(weights[s] - peak);
       for (uint32_t d = 0; d < c.head_dim; d++) {
         double sum = 0;
-        for (uint32_t s = 0; s <= t; s++) sum += weights[s] * c.values[s * c.head_dim + d];
+        for (uint32_t s = begin; s <= t; s++) sum += weights[s] * c.values[s * c.head_dim + d];
         out[t * c.stride() + static_cast<size_t>(h) * c.head_dim + d] = sum / total;
       }
     }
@@ -123,10 +132,48 @@ UNIT_TEST(kernels_attention_is_near_double_precision) {
   }
 }
 
+UNIT_TEST(kernels_attention_keeps_to_its_window_and_cap) {
+  for (const uint32_t window : {1U, 7U, 16U, 31U, 32U, 33U, 64U, 90U, 1000U}) {
+    for (const float cap : {0.0F, 1.5F, 50.0F}) {
+      Case c = make_case(80, 3, 133, window);
+      c.window = window;
+      c.cap = cap;
+      round_to_f16(c.keys);
+      round_to_f16(c.values);
+      const std::vector<double> exact = reference(c);
+      for (const Kernels* family : runnable_families()) {
+        const Cache cache(*family, c.keys, c.values, c.tokens, c.head_dim, 0);
+        std::vector<float> out(c.queries.size());
+        attend(*family, c, cache, 0, c.tokens, out);
+        for (size_t i = 0; i < out.size(); i++) CHECK_NEAR(out[i], exact[i], 1e-3);
+      }
+    }
+  }
+}
+
+UNIT_TEST(kernels_attention_never_reads_blocks_outside_the_window) {
+  Case c = make_case(64, 2, 100, 77);
+  c.window = 20;
+  for (const Kernels* family : runnable_families()) {
+    Cache cache(*family, c.keys, c.values, c.tokens, c.head_dim, 0);
+    std::vector<float> out(c.queries.size());
+    attend(*family, c, cache, 84, 16, out);
+    // Positions 84 to 99 see tokens from 65 on.
+    cache.table[0] = nullptr;
+    cache.table[1] = nullptr;
+    std::vector<float> again(c.queries.size());
+    attend(*family, c, cache, 84, 16, again);
+    CHECK_EQUAL(first_difference(again, out), ptrdiff_t{-1});
+  }
+}
+
 UNIT_TEST(kernels_attention_of_a_position_does_not_depend_on_its_company) {
-  for (const uint32_t head_dim : {64U, 80U}) {
+  for (const auto& [head_dim, window, cap] :
+       {std::tuple{64U, 0U, 0.0F}, {80U, 0U, 0.0F}, {80U, 5U, 0.0F}, {96U, 33U, 2.0F}, {128U, 40U, 0.0F}}) {
     for (const uint32_t heads : {1U, 3U, 5U}) {
-      const Case c = make_case(head_dim, heads, 100, 20 + heads);
+      Case c = make_case(head_dim, heads, 100, 20 + heads);
+      c.window = window;
+      c.cap = cap;
       const Kernels& portable = *choose_kernels("portable");
       std::vector<float> expected(c.queries.size());
       {
@@ -185,7 +232,9 @@ UNIT_TEST(kernels_store_kv_rounds_to_nearest_even_like_the_portable_family) {
 UNIT_TEST(kernels_rope_rotates_pairs_in_both_styles) {
   for (const uint32_t head_dim : kHeadDims) {
     constexpr uint32_t heads = 3;
-    const uint32_t half = head_dim / 2;
+    // Phi-4-mini rotates three quarters of its heads of 128.
+    const uint32_t rotated = head_dim == 128 ? 96 : head_dim;
+    const uint32_t half = rotated / 2;
     const std::vector<float> x = random_floats(heads * head_dim, head_dim);
     std::vector<float> cosines(half);
     std::vector<float> sines(half);
@@ -197,7 +246,7 @@ UNIT_TEST(kernels_rope_rotates_pairs_in_both_styles) {
       std::vector<float> first;
       for (const Kernels* family : runnable_families()) {
         std::vector<float> out = x;
-        family->rope(out.data(), heads, head_dim, cosines.data(), sines.data(), style);
+        family->rope(out.data(), heads, head_dim, rotated, cosines.data(), sines.data(), style);
         for (uint32_t head = 0; head < heads; head++) {
           for (uint32_t i = 0; i < half; i++) {
             const uint32_t a = head * head_dim + (style == RopeStyle::kInterleaved ? 2 * i : i);
@@ -205,6 +254,8 @@ UNIT_TEST(kernels_rope_rotates_pairs_in_both_styles) {
             CHECK_NEAR(out[a], x[a] * cosines[i] - x[b] * sines[i], 1e-5);
             CHECK_NEAR(out[b], x[b] * cosines[i] + x[a] * sines[i], 1e-5);
           }
+          for (uint32_t d = head * head_dim + rotated; d < (head + 1) * head_dim; d++)
+            CHECK_EQUAL(out[d], x[d]);
         }
         if (first.empty()) first = out;
         CHECK_EQUAL(first_difference(out, first), ptrdiff_t{-1});

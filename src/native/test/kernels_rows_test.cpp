@@ -132,6 +132,47 @@ UNIT_TEST(kernels_silu_rows_are_near_double_precision_and_equal_in_all_families)
   });
 }
 
+UNIT_TEST(kernels_gelu_rows_are_near_double_precision_and_equal_in_all_families) {
+  constexpr uint32_t tokens = 40;
+  constexpr uint32_t cols = 160;
+  std::vector<float> gate(tokens * cols);
+  for (size_t i = 0; i < gate.size(); i++)
+    gate[i] = -12.0F + 24.0F * static_cast<float>(i) / static_cast<float>(gate.size());
+  const std::vector<float> up = random_floats(gate.size(), 61);
+  const Fill gelu = [&](const Kernels& family, uint32_t begin, uint32_t end, const Activations& a) {
+    family.gelu_pack_activations(gate.data(), up.data(), cols, begin, end, a);
+  };
+  const std::vector<float> rows = rows_of(*runnable_families().front(), tokens, cols, gelu);
+  for (size_t i = 0; i < rows.size(); i++) {
+    const double g = gate[i];
+    const double u = std::sqrt(2 / 3.14159265358979323846) * (g + 0.044715 * g * g * g);
+    const double exact = 0.5 * g * (1 + std::tanh(u)) * up[i];
+    // Rounding of the exponent, up to 120 here, weighs in where the gate is all but shut.
+    CHECK_NEAR(rows[i], exact, 1e-6 * std::abs(exact) + 1e-7);
+  }
+  check_families_agree(tokens, cols, gelu);
+}
+
+UNIT_TEST(kernels_soft_cap_is_near_double_precision_and_equal_in_all_families) {
+  for (const float cap : {1.0F, 30.0F, 50.0F}) {
+    for (const size_t count : {size_t{1}, size_t{16}, size_t{1003}}) {
+      std::vector<float> x(count);
+      for (size_t i = 0; i < count; i++)
+        x[i] = cap * (-8.0F + 16.0F * static_cast<float>(i) / static_cast<float>(count));
+      std::vector<float> expected;
+      for (const Kernels* family : runnable_families()) {
+        std::vector<float> capped = x;
+        family->soft_cap(capped.data(), count, cap);
+        for (size_t i = 0; i < count; i++) {
+          CHECK_NEAR(capped[i], cap * std::tanh(static_cast<double>(x[i]) / cap), 3e-7 * cap);
+        }
+        if (expected.empty()) expected = capped;
+        CHECK_EQUAL(first_difference(capped, expected), ptrdiff_t{-1});
+      }
+    }
+  }
+}
+
 UNIT_TEST(kernels_quantised_activations_stay_within_half_a_step_of_their_values) {
   // Q8_0 rows of one 1 each (d = 1, q = 1) read single activations back: q * scale.
   constexpr uint32_t cols = 64;
