@@ -5,7 +5,9 @@ export type GgufValue =
   | { readonly type: "f32"; readonly value: number }
   | { readonly type: "bool"; readonly value: boolean }
   | { readonly type: "string"; readonly value: string }
-  | { readonly type: "strings"; readonly value: readonly string[] };
+  | { readonly type: "strings"; readonly value: readonly string[] }
+  | { readonly type: "i32s"; readonly value: readonly number[] }
+  | { readonly type: "f32s"; readonly value: readonly number[] };
 
 export type TensorFormat = "F32" | "F16" | "BF16" | "Q8_0" | "Q4_0" | "Q4_1" | "Q6_K";
 
@@ -16,7 +18,8 @@ export interface GgufTensor {
   readonly bytes: Uint8Array;
 }
 
-const TYPE_NUMBERS = { u32: 4, f32: 6, bool: 7, string: 8, strings: 9 };
+const TYPE_NUMBERS = { u32: 4, f32: 6, bool: 7, string: 8, strings: 9, i32s: 9, f32s: 9 };
+const I32 = 5;
 const FORMAT_NUMBERS: Record<TensorFormat, number> = {
   F32: 0,
   F16: 1,
@@ -74,6 +77,12 @@ function writeValue(to: Writer, value: GgufValue): void {
     to.u32(TYPE_NUMBERS.string);
     to.u64(value.value.length);
     for (const text of value.value) to.string(text);
+  }
+  if (value.type === "i32s" || value.type === "f32s") {
+    to.u32(value.type === "i32s" ? I32 : TYPE_NUMBERS.f32);
+    to.u64(value.value.length);
+    const numbers = value.type === "i32s" ? Int32Array.from(value.value) : Float32Array.from(value.value);
+    to.bytes(new Uint8Array(numbers.buffer));
   }
 }
 

@@ -1,7 +1,6 @@
-import { Tokenizer } from "@huggingface/tokenizers";
 import { StreamServeError } from "../errors.js";
-import { byteCharacter } from "./byte-level.js";
-import { preTokenizer } from "./pre-tokenizers.js";
+import { Splitter } from "./splitter.js";
+import { type TextModel, textModel } from "./text-model.js";
 import type { Vocabulary } from "./vocabulary.js";
 
 export interface EncodeLimits {
@@ -16,12 +15,10 @@ const STRETCH = 8192;
 
 /**
  * Text to token ids, on the calling thread. Special tokens are found here, longest first; the text between
- * them goes to @huggingface/tokenizers with the model file's vocabulary in its JSON form. No normalisation:
- * the ids always spell the text's own bytes.
+ * them goes to the vocabulary's own model.
  */
 export class Encoder {
-  readonly #tokenizer: Tokenizer;
-  readonly #inexpressible: RegExp | undefined;
+  readonly #model: TextModel;
   readonly #withControl: Splitter;
   readonly #withoutControl: Splitter;
   readonly #addBos: readonly number[];
@@ -29,15 +26,14 @@ export class Encoder {
   /** Characters a token can stand for, at most: bytes for most tokens, and no character has fewer. */
   readonly #longestToken: number;
 
-  /** Throws `model_tokenizer_unsupported` for a pre-tokenizer that is unknown here or a vocabulary with gaps. */
+  /** Throws `model_tokenizer_unsupported` for what the vocabulary asks for and is missing here. */
   constructor(vocabulary: Vocabulary, limits: EncodeLimits) {
     this.#limits = limits;
     this.#longestToken = vocabulary.tokens.reduce((most, token) => Math.max(most, token.length), 1);
-    this.#inexpressible = inexpressible(vocabulary);
-    this.#tokenizer = new Tokenizer(definition(vocabulary), {});
-    const { userDefined, control, addBos, bosId } = vocabulary;
-    this.#withControl = new Splitter(new Map([...userDefined, ...control]));
-    this.#withoutControl = new Splitter(userDefined);
+    this.#model = textModel(vocabulary);
+    const { userDefined, control, stripsAfter, addBos, bosId } = vocabulary;
+    this.#withControl = new Splitter(new Map([...userDefined, ...control]), stripsAfter);
+    this.#withoutControl = new Splitter(userDefined, stripsAfter);
     this.#addBos = addBos && bosId !== undefined ? [bosId] : [];
   }
 
@@ -54,9 +50,9 @@ export class Encoder {
         "The text holds half of a surrogate pair, which no UTF-8 can express: send whole characters.",
       );
     }
-    const unknown = this.#inexpressible?.exec(text);
-    if (unknown) {
-      const name = `U+${(unknown[0].codePointAt(0) ?? 0).toString(16).toUpperCase().padStart(4, "0")}`;
+    const unknown = this.#model.inexpressible(text);
+    if (unknown !== undefined) {
+      const name = `U+${(unknown.character.codePointAt(0) ?? 0).toString(16).toUpperCase().padStart(4, "0")}`;
       throw new StreamServeError(
         "invalid_parameter",
         `The model has no token for the character ${name} at index ${unknown.index} of the text: remove it.`,
@@ -69,11 +65,13 @@ export class Encoder {
         ids.push(piece);
         continue;
       }
-      for (const stretch of stretches(piece)) {
+      let first = true;
+      for (const stretch of this.#model.cutsAtSpaces ? stretches(piece) : [piece]) {
         this.#require(ids.length + Math.floor(stretch.length / this.#longestToken));
-        for (const id of this.#tokenizer.encode(stretch, { add_special_tokens: false }).ids) {
+        for (const id of this.#model.encode(stretch, first)) {
           ids.push(id);
         }
+        first = false;
       }
     }
     this.#require(ids.length);
@@ -109,84 +107,4 @@ function* stretches(text: string): Generator<string> {
   if (from < text.length) {
     yield text.slice(from);
   }
-}
-
-/** Cuts text at the tokens that stand whole in it. */
-class Splitter {
-  readonly #ids: ReadonlyMap<string, number>;
-  readonly #pattern: RegExp | undefined;
-
-  constructor(ids: ReadonlyMap<string, number>) {
-    this.#ids = ids;
-    const longestFirst = [...ids.keys()].sort((a, b) => b.length - a.length);
-    const alternatives = longestFirst.map((text) => text.replace(/[\\^$.*+?()[\]{}|/-]/g, "\\$&"));
-    this.#pattern = alternatives.length === 0 ? undefined : new RegExp(`(${alternatives.join("|")})`, "u");
-  }
-
-  /** The text's parts in order: strings between tokens, numbers for tokens. None is empty. */
-  split(text: string): readonly (string | number)[] {
-    const parts = this.#pattern === undefined ? [text] : text.split(this.#pattern);
-    return parts.filter((part) => part !== "").map((part) => this.#ids.get(part) ?? part);
-  }
-}
-
-/** The vocabulary as a tokenizer.json object. */
-function definition(vocabulary: Vocabulary): object {
-  const { cuts, ignoreMerges } = preTokenizer(vocabulary.preTokenizer);
-  // No prototype: a token may well be called "__proto__".
-  const vocab: Record<string, number> = Object.create(null);
-  vocabulary.tokens.forEach((text, id) => {
-    if (text !== "" && !vocabulary.control.has(text) && !vocabulary.userDefined.has(text)) {
-      vocab[text] = id;
-    }
-  });
-  const split = (regex: string) => ({
-    type: "Split",
-    pattern: { Regex: regex },
-    behavior: "Isolated",
-    invert: false,
-  });
-  const byteLevel = { type: "ByteLevel", add_prefix_space: false, trim_offsets: false, use_regex: false };
-  return {
-    version: "1.0",
-    added_tokens: [],
-    normalizer: null,
-    pre_tokenizer: { type: "Sequence", pretokenizers: [...cuts.map(split), byteLevel] },
-    post_processor: null,
-    decoder: null,
-    model: { type: "BPE", vocab, merges: vocabulary.merges, ignore_merges: ignoreMerges },
-  };
-}
-
-/**
- * Matches characters that the vocabulary has no bytes for: rare controls and unassigned planes in some models.
- * The library would drop them without a word. Undefined when there are none.
- */
-export function inexpressible(vocabulary: Vocabulary): RegExp | undefined {
-  const known = new Set(vocabulary.tokens);
-  const ranges: string[] = [];
-  for (let byte = 0; byte < 0xf5; byte++) {
-    if (known.has(byteCharacter(byte)) || byte === 0xc0 || byte === 0xc1) {
-      continue;
-    }
-    if (byte >= 0x80 && byte < 0xc0) {
-      throw new StreamServeError(
-        "model_tokenizer_unsupported",
-        `The model's vocabulary has no token for byte ${byte}, which occurs in ordinary text.`,
-      );
-    }
-    const [first, last] = charactersLedBy(byte);
-    ranges.push(`\\u{${first.toString(16)}}-\\u{${last.toString(16)}}`);
-  }
-  return ranges.length === 0 ? undefined : new RegExp(`[${ranges.join("")}]`, "u");
-}
-
-/** First and last code point whose UTF-8 begins with `byte`. */
-function charactersLedBy(byte: number): readonly [number, number] {
-  if (byte < 0x80) {
-    return [byte, byte];
-  }
-  const [bits, payload] =
-    byte < 0xe0 ? [6, byte & 0x1f] : byte < 0xf0 ? [12, byte & 0x0f] : [18, byte & 0x07];
-  return [payload << bits, Math.min((payload << bits) | ((1 << bits) - 1), 0x10ffff)];
 }

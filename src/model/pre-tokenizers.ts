@@ -14,13 +14,35 @@ export interface PreTokenizer {
 
 const GPT2 = String.raw`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`;
 
+/** The same without runs of spaces at the end of words. */
+const GPT2_OPEN = String.raw`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)`;
+
 const modern = (numbers: string) =>
   String.raw`(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|${numbers}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`;
+
+/** Case-aware words of o200k and its kin; `contraction` may end a word. */
+const caseAware = (contraction: string, numbers: string) =>
+  [
+    String.raw`[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+${contraction}`,
+    String.raw`[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*${contraction}`,
+    String.raw`${numbers}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+`,
+  ].join("|");
 
 const gpt2: PreTokenizer = { cuts: [GPT2], ignoreMerges: false };
 const singleDigits: PreTokenizer = { cuts: [String.raw`\p{N}`, GPT2], ignoreMerges: false };
 const llama3: PreTokenizer = { cuts: [modern(String.raw`\p{N}{1,3}`)], ignoreMerges: true };
 const qwen2: PreTokenizer = { cuts: [modern(String.raw`\p{N}`)], ignoreMerges: false };
+const o200k: PreTokenizer = {
+  cuts: [caseAware("(?i:'s|'t|'re|'ve|'m|'ll|'d)?", String.raw`\p{N}{1,3}`)],
+  ignoreMerges: false,
+};
+const tekken: PreTokenizer = { cuts: [caseAware("", String.raw`\p{N}`)], ignoreMerges: true };
+const phi4: PreTokenizer = { cuts: [modern(String.raw`\p{N}{1,3}`)], ignoreMerges: false };
+/** What GGUF means by no name, or "default": punctuation apart, then GPT-2's words, then numbers by threes. */
+const unnamed: PreTokenizer = {
+  cuts: [String.raw`[\p{P}\$\+<=>\^~\|]+`, GPT2_OPEN, String.raw`\p{N}+`, "[0-9][0-9][0-9]"],
+  ignoreMerges: false,
+};
 
 const PRE_TOKENIZERS: ReadonlyMap<string, PreTokenizer> = new Map([
   ["gpt-2", gpt2],
@@ -32,6 +54,10 @@ const PRE_TOKENIZERS: ReadonlyMap<string, PreTokenizer> = new Map([
   ["llama3", llama3],
   ["llama-v3", llama3],
   ["qwen2", qwen2],
+  ["gpt-4o", o200k],
+  ["tekken", tekken],
+  ["dbrx", phi4],
+  ["default", unnamed],
 ]);
 
 /** Throws `model_tokenizer_unsupported` naming the kind. */

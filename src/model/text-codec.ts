@@ -2,11 +2,10 @@ import { fileURLToPath } from "node:url";
 import { Piscina } from "piscina";
 import { readMetadata } from "../engine/metadata.js";
 import { StreamServeError } from "../errors.js";
-import { bytesOf } from "./byte-level.js";
 import type { EncodeReply, EncodeTask, EncodeWorkerData } from "./encode-worker.js";
-import { inexpressible } from "./encoder.js";
 import type { ChatMessage, TextCodec } from "./model.js";
-import { preTokenizer } from "./pre-tokenizers.js";
+import { requireSupported } from "./text-model.js";
+import { tokenSpelling } from "./token-spelling.js";
 import { readVocabulary, type Vocabulary } from "./vocabulary.js";
 
 /** Of each encoding thread's heap: a prompt's words and ids, gone with the prompt. */
@@ -31,8 +30,7 @@ export async function openTextCodec(path: string): Promise<TextCodec> {
   const { metadata } = readMetadata(path);
   const vocabulary = readVocabulary(metadata);
   // What a thread would refuse, refused here: with its code, before any thread starts.
-  preTokenizer(vocabulary.preTokenizer);
-  inexpressible(vocabulary);
+  requireSupported(vocabulary);
   const context = metadata.get(`${metadata.get("general.architecture")}.context_length`);
   const contextTokens = typeof context === "number" && context > 0 ? context : UNKNOWN_CONTEXT;
   const codec = new GgufTextCodec(vocabulary, {
@@ -110,15 +108,13 @@ class GgufTextCodec implements TextCodec {
   }
 
   #spelled(id: number): Uint8Array {
-    const token = this.#vocabulary.tokens[id];
-    if (token === undefined) {
+    if (this.#vocabulary.tokens[id] === undefined) {
       throw new StreamServeError(
         "invalid_parameter",
         `Token ${id} is outside a vocabulary of ${this.vocabulary}.`,
       );
     }
-    // User-defined tokens are written as they are, not byte by byte.
-    return bytesOf(token) ?? Buffer.from(token, "utf8");
+    return tokenSpelling(this.#vocabulary, id);
   }
 
   async #run(task: EncodeTask): Promise<Uint32Array> {
