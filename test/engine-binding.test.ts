@@ -85,7 +85,7 @@ test("packed batches of any numbers are refused or computed, and the lane goes o
       const integers = new Int32Array(4 * 4 + 32 * 21);
       try {
         addon.submit!(1, batch);
-        addon.collect!(1, integers, new Float32Array(2 + 32 * 21));
+        addon.collect!(1, integers, new Float32Array(3 + 32 * 21));
       } catch (error) {
         expect(Object.keys(ERROR_CODES)).toContain((error as { code?: string }).code);
       }

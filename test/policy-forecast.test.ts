@@ -1,8 +1,16 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { Forecast } from "../dist/policy/forecast.js";
+import { straightLine } from "../dist/policy/step-cost.js";
 
-const PRIOR = { fixedMs: 5, tokenMs: 0.5, contextMs: 0, forgetting: 0.99 };
+const PRIOR = {
+  points: straightLine(5, 0.5, 256),
+  contextMs: 0,
+  attendMs: 0,
+  rowMs: 0,
+  sharedFactor: 1,
+  forgetting: 0.999,
+};
 const forecast = (pairs = 1) => new Forecast({ pairs, maxRows: 64, prior: PRIOR });
 const NOTHING = { promptTokens: 0 };
 

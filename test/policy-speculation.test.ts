@@ -3,9 +3,7 @@ import { describe, expect, test } from "vitest";
 import { AcceptanceByPosition } from "../dist/policy/acceptance.js";
 import { chooseDepth, expectedTokens } from "../dist/policy/depth.js";
 import { PromptLookup } from "../dist/policy/lookup.js";
-import { StepCost } from "../dist/policy/step-cost.js";
-
-const PRIOR = { fixedMs: 5, tokenMs: 1, contextMs: 0.2, forgetting: 0.995 };
+import { StepCost, straightLine } from "../dist/policy/step-cost.js";
 
 /** What prompt lookup means, by looking at every earlier place. */
 function lookUpSlowly(tokens: number[], longest: number, shortest: number): number | undefined {
@@ -68,34 +66,6 @@ describe("acceptance by position", () => {
   });
 });
 
-describe("step cost", () => {
-  test("finds the true cost of steps of different shapes", () => {
-    const cost = new StepCost(PRIOR);
-    for (let i = 0; i < 400; i++) {
-      const shape = { tokens: 1 + (i % 17), contextTokens: (i * 37) % 4000 };
-      cost.observe(shape, 8 + 0.5 * shape.tokens + 0.3 * (shape.contextTokens / 1000));
-    }
-    expect(cost.predict({ tokens: 10, contextTokens: 2000 })).toBeCloseTo(8 + 5 + 0.6, 1);
-  });
-
-  test("stays finite and positive whatever it is shown", () => {
-    const step = fc.record({
-      tokens: fc.integer({ min: 1, max: 512 }),
-      contextTokens: fc.nat(100_000),
-      ms: fc.double({ min: 0, max: 1e4, noNaN: true }),
-    });
-    fc.assert(
-      fc.property(fc.array(step, { maxLength: 300 }), (steps) => {
-        const cost = new StepCost(PRIOR);
-        for (const { ms, ...shape } of steps) cost.observe(shape, ms);
-        const predicted = cost.predict({ tokens: 8, contextTokens: 1000 });
-        expect(Number.isFinite(predicted)).toBe(true);
-        expect(predicted).toBeGreaterThan(0);
-      }),
-    );
-  });
-});
-
 describe("depth", () => {
   function learnt(accepted: number[]): AcceptanceByPosition {
     const acceptance = new AcceptanceByPosition(accepted.length, 10, 0.5);
@@ -111,7 +81,14 @@ describe("depth", () => {
   }
   /** A step of `fixed` + `each` * tokens milliseconds. */
   function costing(fixed: number, each: number): StepCost {
-    return new StepCost({ fixedMs: fixed, tokenMs: each, contextMs: 0, forgetting: 0.995 });
+    return new StepCost({
+      points: straightLine(fixed, each, 1024),
+      contextMs: 0,
+      attendMs: 0,
+      rowMs: 0,
+      sharedFactor: 1,
+      forgetting: 0.999,
+    });
   }
   const alone = { rows: 1, contextTokens: 0 };
 
@@ -144,7 +121,7 @@ describe("depth", () => {
           const cost = costing(8, each);
           const rate = (depth: number): number => {
             const { drawn, computed } = expectedTokens(acceptance, rows, depth);
-            return drawn / cost.predict({ tokens: computed, contextTokens: 0 });
+            return drawn / cost.predict({ tokens: computed, contextTokens: 0, rows });
           };
           const chosen = rate(chooseDepth(acceptance, cost, { rows, contextTokens: 0 }, all.length));
           for (let depth = 0; depth <= all.length; depth++) {

@@ -1,5 +1,6 @@
 import type { LaneEngine, StepResult, StepRow } from "../engine/engine.js";
 import { chooseVictim } from "../policy/preemption.js";
+import type { StepCostPrior } from "../policy/step-cost.js";
 import type { ActorRef, Behaviour, Context } from "../runtime/actor.js";
 import { DecodeRow, type DraftingOptions } from "./decode-row.js";
 import { codeOf, finishOf, tellCancelled, tellFailed, tellLost } from "./endings.js";
@@ -23,6 +24,8 @@ export interface DecodeOptions {
   /** How often waiting rows are looked at while no step runs, in milliseconds. */
   readonly watchMs: number;
   readonly reportMs: number;
+  /** What its steps are assumed to take at first. */
+  readonly stepCost: StepCostPrior;
   /** Steps told to the tuner in one message. */
   readonly statsSteps: number;
 }
@@ -60,7 +63,7 @@ export class DecodeLane implements Behaviour<AppMessage> {
     readonly options: DecodeOptions,
     readonly engine: LaneEngine,
   ) {
-    this.#meter = new LaneMeter(DECODE, options.pair, engine, options.reportMs);
+    this.#meter = new LaneMeter(DECODE, options.pair, engine, options.reportMs, options.stepCost);
     this.#rows = new Holding(
       (row) => engine.release(row.handle),
       () => this.#meter.touch(),

@@ -1,6 +1,5 @@
 import type { Config } from "../config/schema.js";
 import type { ServiceInfo } from "../gateway/generation.js";
-import type { StepCostPrior } from "../policy/step-cost.js";
 import type {
   ActorSpec,
   Deployment,
@@ -15,6 +14,7 @@ import { protocol } from "./messages.js";
 import type { PrefillOptions } from "./prefill-lane.js";
 import type { RouterOptions } from "./router.js";
 import type { SchedulerOptions } from "./scheduler.js";
+import { type Calibrations, type StepCostPriors, stepCostPriors } from "./step-cost-priors.js";
 import type { TunerOptions } from "./tuner.js";
 
 /** What a deployment needs to know besides the configuration. */
@@ -23,6 +23,8 @@ export interface DeploymentFacts {
   readonly blockTokens: number;
   /** Added to each lane's options for its `resources`: how to reach the engine. */
   readonly engine: Readonly<Record<string, unknown>>;
+  /** Step times that were measured at start. */
+  readonly calibrations?: Calibrations;
   /** Opens a lane's engine; absent where the host provides it (the simulator). */
   readonly laneResources?: ExportRef;
 }
@@ -100,6 +102,7 @@ function actors(config: Config, facts: DeploymentFacts, pairs: readonly number[]
     ...(facts.laneResources ? { resources: facts.laneResources } : {}),
     restart,
   });
+  const costs = stepCostPriors(config, facts.calibrations ?? {});
   return [
     // A live object of the host program: see `gatewayOptions` and `StartOptions.behaviours`.
     {
@@ -112,7 +115,7 @@ function actors(config: Config, facts: DeploymentFacts, pairs: readonly number[]
     {
       name: "scheduler",
       behaviour: behaviour("scheduler", "scheduler"),
-      options: schedulerOptions(config, facts),
+      options: schedulerOptions(config, facts, costs),
       restart,
     },
     {
@@ -121,9 +124,9 @@ function actors(config: Config, facts: DeploymentFacts, pairs: readonly number[]
       options: routerOptions(config, facts),
       restart,
     },
-    { name: "tuner", behaviour: behaviour("tuner", "tuner"), options: tunerOptions(config), restart },
-    ...pairs.map((pair) => lane("prefill", pair, prefillOptions(config, pair))),
-    ...pairs.map((pair) => lane("decode", pair, decodeOptions(config, pair))),
+    { name: "tuner", behaviour: behaviour("tuner", "tuner"), options: tunerOptions(config, costs), restart },
+    ...pairs.map((pair) => lane("prefill", pair, prefillOptions(config, pair, costs))),
+    ...pairs.map((pair) => lane("decode", pair, decodeOptions(config, pair, costs))),
   ];
 }
 
@@ -157,7 +160,7 @@ function edges(config: Config, pairs: readonly number[]): EdgeSpec[] {
   ];
 }
 
-function schedulerOptions(config: Config, facts: DeploymentFacts): SchedulerOptions {
+function schedulerOptions(config: Config, facts: DeploymentFacts, costs: StepCostPriors): SchedulerOptions {
   const { scheduler, pairs } = config;
   const { maxRunning, maxWaiting, passMs, offlinePatienceMs, lookAhead } = scheduler;
   const { mostTenants, outputWeight, lengthMemory, lengthShare, objectiveMargin } = scheduler;
@@ -179,16 +182,11 @@ function schedulerOptions(config: Config, facts: DeploymentFacts): SchedulerOpti
       forecast: {
         pairs,
         maxRows: maxRunning,
-        prior: stepCostPrior(config),
+        prior: costs.decode,
       },
     },
     auditMs,
   };
-}
-
-function stepCostPrior({ speculation }: Config): StepCostPrior {
-  const { priorFixedMs, priorTokenMs, priorContextMs, forgetting } = speculation;
-  return { fixedMs: priorFixedMs, tokenMs: priorTokenMs, contextMs: priorContextMs, forgetting };
 }
 
 function routerOptions(config: Config, facts: DeploymentFacts): RouterOptions {
@@ -196,28 +194,29 @@ function routerOptions(config: Config, facts: DeploymentFacts): RouterOptions {
   return { pairs: config.pairs, blockTokens: facts.blockTokens, guard };
 }
 
-function tunerOptions(config: Config): TunerOptions {
+function tunerOptions(config: Config, costs: StepCostPriors): TunerOptions {
   const { maxDepth, firstDepth, memoryRows, priorAcceptance, probeEvery } = config.speculation;
   return {
     pairs: config.pairs,
     maxDepth,
     firstDepth: Math.min(firstDepth, maxDepth),
-    prior: stepCostPrior(config),
+    prior: costs.decode,
     memoryRows,
     priorAcceptance,
     probeEvery,
   };
 }
 
-function prefillOptions(config: Config, pair: number): PrefillOptions {
-  return { pair, decodeLane: laneNumber("decode", pair), ...config.prefill };
+function prefillOptions(config: Config, pair: number, costs: StepCostPriors): PrefillOptions {
+  return { pair, decodeLane: laneNumber("decode", pair), ...config.prefill, stepCost: costs.prefill };
 }
 
-function decodeOptions(config: Config, pair: number): DecodeOptions {
+function decodeOptions(config: Config, pair: number, costs: StepCostPriors): DecodeOptions {
   const { maxDepth, firstDepth, longestSuffix, shortestSuffix, candidates } = config.speculation;
   return {
     pair,
     ...config.decode,
+    stepCost: costs.decode,
     drafting: { maxDepth, longestSuffix, shortestSuffix, candidates },
     firstDepth: Math.min(firstDepth, maxDepth),
     stallMs: config.server.stallMs,

@@ -53,6 +53,7 @@ export class GatewayCounters {
           steps: load.steps,
           busyMs: load.busyMs,
           draftDepth: load.draftDepth,
+          stepCostError: load.costError,
         }),
       ),
     };

@@ -1,15 +1,7 @@
 import type { LaneEngine, StepResult } from "../engine/engine.js";
+import { StepCost, type StepCostPrior, type StepShape } from "../policy/step-cost.js";
 import type { ActorRef, Context } from "../runtime/actor.js";
 import type { AppMessage } from "./messages.js";
-
-/** What a step computed. */
-export interface StepShape {
-  readonly rows: number;
-  /** New tokens. */
-  readonly tokens: number;
-  /** Tokens in the KV of its rows. */
-  readonly contextTokens: number;
-}
 
 /** Weight of the newest step in the running means: about the last ten steps count. */
 const NEWEST = 0.1;
@@ -20,6 +12,10 @@ export class LaneMeter {
   /** Requests that ended here without being handed on. */
   ended = 0;
   preemptions = 0;
+  /** Share of the last step that ran beside lanes of the other kind. */
+  shared = 0;
+  /** What steps of this lane cost. */
+  readonly cost: StepCost;
   #steps = 0;
   #busyMs = 0;
   #stepMs = 0;
@@ -35,7 +31,10 @@ export class LaneMeter {
     readonly pair: number,
     readonly engine: LaneEngine,
     readonly reportMs: number,
-  ) {}
+    prior: StepCostPrior,
+  ) {
+    this.cost = new StepCost(prior);
+  }
 
   /** Something changed that the next report must tell. */
   touch(): void {
@@ -45,6 +44,8 @@ export class LaneMeter {
   /** A step has ended; `each`: what `tokenMs` is a mean over, new tokens of prompts or rows that draw. */
   step(result: StepResult, shape: StepShape, each: number): void {
     const ms = result.computeMs + result.waitMs;
+    this.shared = result.computeMs > 0 ? Math.min(1, result.sharedMs / result.computeMs) : 0;
+    this.cost.observe({ ...shape, shared: this.shared }, result.computeMs);
     let drawn = 0;
     for (const row of result.rows) drawn += row.tokens.length;
     this.#last = shape;
@@ -87,6 +88,8 @@ export class LaneMeter {
       drawnPerRow: this.#drawnPerRow,
       preemptions: this.preemptions,
       spareBlocks: kv.freeBlocks + kv.cachedBlocks,
+      cost: this.cost.times.toArray(),
+      costError: this.cost.error,
     };
     for (const ref of to) ctx.tell(ref, message);
   }

@@ -87,6 +87,9 @@ const load = {
   preemptions: f64,
   /** Blocks of the lane's pool that are free or could be evicted. */
   spareBlocks: u32,
+  /** What the lane's steps take, as `StepTimes.toArray` writes it, and how far that was off lately, as a share. */
+  cost: f32s,
+  costError: f64,
 };
 
 export const protocol = defineProtocol({

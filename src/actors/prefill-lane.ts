@@ -1,5 +1,6 @@
 import type { LaneEngine, RowResult, StepResult, StepRow } from "../engine/engine.js";
 import { chunkTokens, orderPrefills } from "../policy/chunking.js";
+import type { StepCostPrior } from "../policy/step-cost.js";
 import type { ActorRef, Behaviour, Context } from "../runtime/actor.js";
 import { codeOf, finishOf, tellCancelled, tellFailed, tellLost } from "./endings.js";
 import { Holding } from "./holding.js";
@@ -19,6 +20,8 @@ export interface PrefillOptions {
   readonly offlineBatchTokens: number;
   readonly agingTokensPerMs: number;
   readonly reportMs: number;
+  /** What its steps are assumed to take at first. */
+  readonly stepCost: StepCostPrior;
   /** How long to wait for KV blocks before the prompt is given back, and how often to look, in milliseconds. */
   readonly kvPatienceMs: number;
   readonly kvRetryMs: number;
@@ -47,7 +50,7 @@ export class PrefillLane implements Behaviour<AppMessage> {
     readonly options: PrefillOptions,
     readonly engine: LaneEngine,
   ) {
-    this.#meter = new LaneMeter(PREFILL, options.pair, engine, options.reportMs);
+    this.#meter = new LaneMeter(PREFILL, options.pair, engine, options.reportMs, options.stepCost);
     this.#prompts = new Holding(
       (prompt) => {
         this.#meter.ended++;

@@ -1,12 +1,14 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { Config } from "../config/schema.js";
-import { closeEngine, engineKv, openEngine } from "../engine/native-engine.js";
+import { closeEngine, type EngineInfo, engineKv, NativeLane, openEngine } from "../engine/native-engine.js";
 import { packedCache } from "../engine/packed-cache.js";
 import { StreamServeError } from "../errors.js";
 import type { GenerationService } from "../gateway/generation.js";
 import { ActorSystem } from "../runtime/threads/system.js";
+import { calibrate } from "./calibrate.js";
 import { deployment, gatewayOptions, leastRingBytes } from "./deployment.js";
 import { GatewayActor } from "./gateway.js";
+import type { Calibrations } from "./step-cost-priors.js";
 
 /** A model served by its actors, each on its thread. */
 export interface ServingRuntime {
@@ -73,6 +75,7 @@ export async function startRuntime(
   try {
     system = await ActorSystem.start(
       deployment(config, {
+        calibrations: calibrations(config, engine),
         totalBlocks,
         blockTokens: engine.blockTokens,
         engine: { engine },
@@ -109,6 +112,22 @@ export async function startRuntime(
       return stopping;
     },
   };
+}
+
+/** Times steps of both kinds of lanes, on lanes opened for it alone. */
+function calibrations(config: Config, engine: EngineInfo): Calibrations {
+  const { calibrateMs } = config.stepCost;
+  if (calibrateMs === 0) return {};
+  const timed = (role: "prefill" | "decode") => {
+    const { maxRows, maxBatchTokens } = config[role];
+    const lane = new NativeLane({ engine, lane: 2 * config.pairs, role, maxRows, maxBatchTokens });
+    try {
+      return calibrate(lane, role, calibrateMs);
+    } finally {
+      lane.close();
+    }
+  };
+  return { decode: timed("decode"), prefill: timed("prefill") };
 }
 
 async function settled(gateway: GatewayActor, withinMs: number): Promise<void> {

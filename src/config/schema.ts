@@ -179,12 +179,27 @@ const speculation = z
     priorAcceptance: z.number().min(0).max(1).default(0.3),
     /** One report to the tuner in so many is followed by a probe at another depth. */
     probeEvery: count.default(16),
-    /** Decode step assumed at first, in milliseconds: fixed, a new token, a thousand tokens of context. */
-    priorFixedMs: milliseconds.default(5),
-    priorTokenMs: milliseconds.default(0.6),
-    priorContextMs: milliseconds.default(0.2),
-    /** Share of what was learnt of step times that each step leaves; 0.995 remembers about 200 steps. */
-    forgetting: z.number().min(0.5).max(1).default(0.995),
+  })
+  .prefault({});
+
+const stepCost = z
+  .strictObject({
+    /**
+     * Steps of each kind of lane are timed for about so long before the first request, in milliseconds: half of what a
+     * start may take longer, and enough for a small model to be timed at each size. 0: the times below are assumed.
+     */
+    calibrateMs: milliseconds.default(300),
+    /** Step assumed where it was not timed, in milliseconds: fixed, and a new token. A 135M model on two cores. */
+    fixedMs: milliseconds.default(2.6),
+    tokenMs: milliseconds.default(0.5),
+    /** A thousand tokens of context read; the same attended to by a row's second and later new token; a second and later row. */
+    contextMs: milliseconds.default(1.4),
+    attendMs: milliseconds.default(0.2),
+    rowMs: milliseconds.default(0.05),
+    /** How many times longer a step takes beside lanes of the other kind, until that has been seen. */
+    sharedFactor: z.number().min(1).default(1.6),
+    /** Share of what was learnt that each step leaves: 0.999 is back at the first doubt after some thousand steps. */
+    forgetting: z.number().min(0.5).max(1).default(0.999),
   })
   .prefault({});
 
@@ -222,6 +237,7 @@ export const configSchema = z.strictObject({
   scheduler,
   router,
   speculation,
+  stepCost,
   runtime,
 });
 

@@ -89,6 +89,8 @@ export interface StepResult {
   readonly computeMs: number;
   /** Time it waited for cores, in milliseconds. */
   readonly waitMs: number;
+  /** Of `computeMs`, how long lanes of the other kind computed too and had cores of their own, in milliseconds. */
+  readonly sharedMs: number;
 }
 
 /** Counts of a KV pool. free + cached + used = total. */

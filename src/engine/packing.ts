@@ -7,6 +7,8 @@ import type { RowResult, StepResult, StepRow } from "./engine.js";
 
 const ROW_FIELDS = 5;
 const OUTCOME_FIELDS = 4;
+/** Milliseconds at the head of a result's floats: computing, waiting, sharing cores. */
+const TIMES = 3;
 /** Log-probabilities reported beside a token, at most. */
 const MOST_TOP = 20;
 
@@ -40,7 +42,7 @@ export interface ResultArrays {
 export function resultArrays(maxRows: number, maxBatchTokens: number): ResultArrays {
   return {
     integers: new Int32Array(maxRows * OUTCOME_FIELDS + maxBatchTokens * (1 + MOST_TOP)),
-    floats: new Float32Array(2 + maxBatchTokens * (1 + MOST_TOP)),
+    floats: new Float32Array(TIMES + maxBatchTokens * (1 + MOST_TOP)),
   };
 }
 
@@ -52,7 +54,7 @@ export function unpackResult(rows: number, arrays: ResultArrays): StepResult {
   const { integers, floats } = arrays;
   const results: RowResult[] = [];
   let integer = rows * OUTCOME_FIELDS;
-  let real = 2;
+  let real = TIMES;
   for (let r = 0; r < rows; r++) {
     const field = r * OUTCOME_FIELDS;
     const drawn = integers[field]!;
@@ -72,5 +74,5 @@ export function unpackResult(rows: number, arrays: ResultArrays): StepResult {
     integer += top;
     real += reported + top;
   }
-  return { rows: results, computeMs: floats[0]!, waitMs: floats[1]! };
+  return { rows: results, computeMs: floats[0]!, waitMs: floats[1]!, sharedMs: floats[2]! };
 }

@@ -153,7 +153,7 @@ export class SimulatedLane implements LaneEngine {
     const rows = step.failure ? [] : step.rows.map((pending) => this.#computeRow(pending));
     for (const { sequence } of step.rows) this.#pool.settle(sequence);
     if (step.failure) throw step.failure;
-    step.result = { rows, computeMs: step.computeMs, waitMs: 0 };
+    step.result = { rows, computeMs: step.computeMs, waitMs: 0, sharedMs: 0 };
     return step.result;
   }
 

@@ -121,4 +121,6 @@ export interface LaneSnapshot {
   /** Computing time of all its steps, in milliseconds. */
   readonly busyMs: number;
   readonly draftDepth: number;
+  /** Recent mean of |measured - predicted| / measured over its steps. */
+  readonly stepCostError: number;
 }

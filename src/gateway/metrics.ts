@@ -192,6 +192,11 @@ const LANE_GAUGES: readonly Row<LaneSnapshot>[] = [
   ["streamserve_lane_queued", "Requests waiting at the lane.", (lane) => lane.queued],
   ["streamserve_lane_steps", "Steps the lane has made.", (lane) => lane.steps],
   ["streamserve_lane_busy_seconds", "Computing time of the lane's steps.", (lane) => lane.busyMs / 1000],
+  [
+    "streamserve_lane_step_cost_error",
+    "Recent error of the lane's predicted step times, as a share of the measured.",
+    (lane) => lane.stepCostError,
+  ],
   ["streamserve_lane_draft_depth", "Draft tokens a row and step at present.", (lane) => lane.draftDepth],
 ];
 

@@ -30,7 +30,7 @@ export function goodput(
   depth: number,
 ): number {
   const { drawn, computed } = expectedTokens(acceptance, load.rows, depth);
-  return drawn / cost.predict({ tokens: computed, contextTokens: load.contextTokens });
+  return drawn / cost.predict({ ...load, tokens: computed });
 }
 
 /** The depth from 0 to `maxDepth` with the most expected tokens a millisecond; the shallower of equals. */

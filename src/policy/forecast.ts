@@ -67,7 +67,7 @@ export class Forecast {
 
   decode({ lastRows, lastTokens, lastContext, lastMs, drawnPerRow }: DecodeReport): void {
     if (lastMs <= 0 || lastRows <= 0) return;
-    this.#cost.observe({ tokens: lastTokens, contextTokens: lastContext }, lastMs);
+    this.#cost.observe({ tokens: lastTokens, contextTokens: lastContext, rows: lastRows }, lastMs);
     this.#tokensPerRow += (lastTokens / lastRows - this.#tokensPerRow) * NEWEST;
     this.#contextPerRow += (lastContext / lastRows - this.#contextPerRow) * NEWEST;
     this.#drawnPerRow = Math.max(1, drawnPerRow);

@@ -1,74 +1,193 @@
-/**
- * How long a step takes: fixed + perToken * new tokens + perContext * tokens of KV read. Recursive least
- * squares with forgetting, so that it follows the machine; the estimate starts from a prior and no coefficient
- * is believed to be negative.
- */
-export interface StepShape {
+import { type StepShape, StepTimes } from "./step-times.js";
+
+export type { StepShape };
+
+/** A measured or assumed time of a step of one row without context. */
+export interface StepPoint {
   readonly tokens: number;
-  readonly contextTokens: number;
+  readonly ms: number;
 }
 
 export interface StepCostPrior {
-  /** Milliseconds a step, a new token, and a thousand tokens of context. */
-  readonly fixedMs: number;
-  readonly tokenMs: number;
+  /** Ascending in tokens, at least two. */
+  readonly points: readonly StepPoint[];
+  /** Milliseconds a thousand tokens of context read, and attended to by a row's new tokens after its first. */
   readonly contextMs: number;
-  /** Share of the past that each new step leaves: 0.99 remembers about a hundred steps. */
+  readonly attendMs: number;
+  /** Milliseconds a row after the first. */
+  readonly rowMs: number;
+  /** Factor on steps that ran beside lanes of the other kind. */
+  readonly sharedFactor: number;
+  /** Share of what was learnt that each step leaves: 0.999 goes back to the prior's doubt within a thousand steps. */
   readonly forgetting: number;
 }
 
-const SIZE = 3;
-/** Variance of the prior, in ms^2: wide enough that some ten steps outweigh it. */
-const WIDE = 100;
+/** Doubt in the prior, as shares: all times wrong by one factor, each knot by one of its own; context and rows. */
+const COMMON = 0.25;
+const OWN = 0.1;
+const UNMEASURED = 0.5;
+/** What a thousand tokens of context, or a row, may cost at least in the prior's doubt, as a share of the least step. */
+const LEAST_SHARE = 0.01;
+/** Knots so many octaves apart have errors of their own that agree by 1/e. */
+const OCTAVES = 1.5;
+/** Assumed scatter of a step's time about its prediction at first, and its bounds, as shares. */
+const SCATTER = 0.06;
+const LEAST_SCATTER = 0.02;
+const MOST_SCATTER = 0.4;
+/** Weight of the newest step in scatter, error and shared factor: about the last fifty steps count. */
+const NEWEST = 0.02;
+/** A miss counts up to so many standard deviations: a thread that was descheduled says little about the next step. */
+const CLIP = 3;
+/** So many clipped misses in a row, all on one side, are no accidents: the machine has changed, and all is in doubt again. */
+const SURPRISES = 4;
+/** Scatter grows by so much on a step that was shared all along: how much its neighbour took is not known. */
+const SHARED_DOUBT = 2;
+const MOST_SHARED_FACTOR = 8;
 
+/**
+ * The step-cost model of one lane, learnt online: a Kalman filter over the numbers of `StepTimes`. Neighbouring
+ * knots are correlated, and all knots share a common error, so that a step of one size corrects the sizes beside it,
+ * and a machine that has become slower is slower at all sizes at once. Old evidence fades: the covariance drifts
+ * back to the prior's, never beyond. Steps that ran beside lanes of the other kind count as slower by a factor that
+ * is learnt too.
+ */
 export class StepCost {
-  readonly #weights: Float64Array;
-  /** Covariance of the weights, row-major. */
-  readonly #covariance = new Float64Array(SIZE * SIZE);
-  readonly #gain = new Float64Array(SIZE);
-  readonly #features = new Float64Array(SIZE);
+  readonly times: StepTimes;
+  readonly #size: number;
+  /** Covariance of the coefficients and what it fades back to, row-major, in ms^2. */
+  readonly #covariance: Float64Array;
+  readonly #doubt: Float64Array;
+  readonly #features: Float64Array;
+  readonly #spread: Float64Array;
+  #scatter = SCATTER * SCATTER;
+  #error = 0;
+  #observed = 0;
+  /** Clipped misses in a row: above 0 steps took longer than believed, below 0 less. */
+  #surprises = 0;
 
   constructor(readonly prior: StepCostPrior) {
-    this.#weights = Float64Array.of(prior.fixedMs, prior.tokenMs, prior.contextMs);
-    for (let i = 0; i < SIZE; i++) this.#covariance[i * SIZE + i] = WIDE;
+    const { points, contextMs, attendMs, rowMs } = prior;
+    this.#size = points.length + 3;
+    const coefficients = Float64Array.of(...points.map(({ ms }) => ms), contextMs, attendMs, rowMs);
+    const knots = Float64Array.from(points, ({ tokens }) => tokens);
+    this.times = new StepTimes(knots, coefficients, prior.sharedFactor);
+    this.#doubt = doubtOf(prior);
+    this.#covariance = this.#doubt.slice();
+    this.#features = new Float64Array(this.#size);
+    this.#spread = new Float64Array(this.#size);
   }
 
-  /** Predicted milliseconds; always positive. */
+  /** Predicted milliseconds of a step; always positive. */
   predict(shape: StepShape): number {
-    this.#describe(shape);
-    let ms = 0;
-    for (let i = 0; i < SIZE; i++) ms += Math.max(0, this.#weights[i]!) * this.#features[i]!;
-    return Math.max(1e-3, ms);
+    return this.times.predict(shape);
+  }
+
+  /** Steps learnt from. */
+  get observed(): number {
+    return this.#observed;
+  }
+
+  /** Recent mean of |measured - predicted| / measured, predictions made before the step was known. */
+  get error(): number {
+    return this.#error;
   }
 
   /** Learns from a step that took `ms`. */
   observe(shape: StepShape, ms: number): void {
-    this.#describe(shape);
+    if (!(ms > 0)) return;
+    const size = this.#size;
+    const { times } = this;
+    const { coefficients } = times;
+    const predicted = times.predict(shape);
+    const newest = Math.max(NEWEST, 1 / ++this.#observed);
+    this.#error += (Math.abs(ms - predicted) / ms - this.#error) * newest;
+
+    const factor = times.factor(shape);
     const x = this.#features;
-    const p = this.#covariance;
-    let spread = this.prior.forgetting;
-    let predicted = 0;
-    for (let i = 0; i < SIZE; i++) {
-      let sum = 0;
-      for (let j = 0; j < SIZE; j++) sum += p[i * SIZE + j]! * x[j]!;
-      this.#gain[i] = sum;
-      spread += sum * x[i]!;
-      predicted += this.#weights[i]! * x[i]!;
+    times.describe(shape, x);
+    let linear = 0;
+    for (let i = 0; i < size; i++) {
+      x[i]! *= factor;
+      linear += x[i]! * coefficients[i]!;
     }
-    const miss = ms - predicted;
-    for (let i = 0; i < SIZE; i++) this.#weights[i]! += (this.#gain[i]! / spread) * miss;
-    for (let i = 0; i < SIZE; i++) {
-      for (let j = 0; j < SIZE; j++) {
-        const next = (p[i * SIZE + j]! - (this.#gain[i]! * this.#gain[j]!) / spread) / this.prior.forgetting;
-        // Steps all alike teach nothing about the other directions: their variance must not grow for ever.
-        p[i * SIZE + j] = Math.min(WIDE, Math.max(-WIDE, next));
-      }
+    const known = this.#fade(x);
+    const noise = this.#scatter * predicted * predicted * (1 + SHARED_DOUBT * (shape.shared ?? 0)) ** 2;
+    const miss = ms - linear;
+    this.#learnScatter(miss, known, predicted);
+    const variance = known + noise;
+    const most = CLIP * Math.sqrt(variance);
+    const believed = Math.max(-most, Math.min(most, miss));
+    this.#countSurprises(miss === believed ? 0 : Math.sign(miss));
+    for (let i = 0; i < size; i++) {
+      const gain = this.#spread[i]! / variance;
+      coefficients[i] = Math.max(0, coefficients[i]! + gain * believed);
+      for (let j = 0; j < size; j++) this.#covariance[i * size + j]! -= gain * this.#spread[j]!;
     }
+    this.#learnSharing(shape, ms, predicted / factor);
   }
 
-  #describe({ tokens, contextTokens }: StepShape): void {
-    this.#features[0] = 1;
-    this.#features[1] = tokens;
-    this.#features[2] = contextTokens / 1000;
+  /** Lets old evidence fade; returns the variance of the prediction for features `x`, and leaves P x in #spread. */
+  #fade(x: Float64Array): number {
+    const size = this.#size;
+    const p = this.#covariance;
+    const { forgetting } = this.prior;
+    let known = 0;
+    for (let i = 0; i < size; i++) {
+      let sum = 0;
+      for (let j = 0; j < size; j++) {
+        const at = i * size + j;
+        p[at] = p[at]! * forgetting + this.#doubt[at]! * (1 - forgetting);
+        sum += p[at]! * x[j]!;
+      }
+      this.#spread[i] = sum;
+      known += sum * x[i]!;
+    }
+    return known;
   }
+
+  #countSurprises(side: number): void {
+    this.#surprises = side === 0 || side * this.#surprises < 0 ? side : this.#surprises + side;
+    if (Math.abs(this.#surprises) < SURPRISES) return;
+    this.#surprises = 0;
+    this.#covariance.set(this.#doubt);
+  }
+
+  #learnScatter(miss: number, known: number, predicted: number): void {
+    const share = Math.max(0, miss * miss - known) / (predicted * predicted);
+    const bounded = Math.min(MOST_SCATTER ** 2, Math.max(LEAST_SCATTER ** 2, share));
+    this.#scatter += (bounded - this.#scatter) * NEWEST;
+  }
+
+  #learnSharing({ shared = 0 }: StepShape, ms: number, alone: number): void {
+    if (shared < 0.1) return;
+    const seen = 1 + (ms / alone - 1) / shared;
+    const bounded = Math.min(MOST_SHARED_FACTOR, Math.max(1, seen));
+    this.times.sharedFactor += (bounded - this.times.sharedFactor) * NEWEST * shared;
+  }
+}
+
+/** The prior's covariance: see the constants above. */
+function doubtOf({ points, contextMs, attendMs, rowMs }: StepCostPrior): Float64Array {
+  const size = points.length + 3;
+  const doubt = new Float64Array(size * size);
+  points.forEach((a, i) => {
+    points.forEach((b, j) => {
+      const apart = Math.abs(Math.log2(a.tokens / b.tokens)) / OCTAVES;
+      doubt[i * size + j] = a.ms * b.ms * (COMMON ** 2 + OWN ** 2 * Math.exp(-apart));
+    });
+  });
+  const first = points[0]!.ms;
+  [contextMs, attendMs, rowMs].forEach((ms, i) => {
+    const at = points.length + i;
+    doubt[at * size + at] = (UNMEASURED * Math.max(ms, LEAST_SHARE * first)) ** 2;
+  });
+  return doubt;
+}
+
+/** A prior without any measurement: a fixed time and a time a token. */
+export function straightLine(fixedMs: number, tokenMs: number, mostTokens: number): StepPoint[] {
+  const sizes = [1];
+  for (let tokens = 2; tokens < mostTokens; tokens *= 2) sizes.push(tokens);
+  sizes.push(Math.max(2, mostTokens));
+  return sizes.map((tokens) => ({ tokens, ms: fixedMs + tokenMs * tokens }));
 }

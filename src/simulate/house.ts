@@ -1,3 +1,4 @@
+import type { Calibration } from "../actors/calibrate.js";
 import { decodeLane } from "../actors/decode-lane.js";
 import { deployment, gatewayOptions } from "../actors/deployment.js";
 import { GatewayActor } from "../actors/gateway.js";
@@ -8,7 +9,7 @@ import { scheduler } from "../actors/scheduler.js";
 import { tuner } from "../actors/tuner.js";
 import type { Config } from "../config/schema.js";
 import type { LaneEngine, LaneLimits } from "../engine/engine.js";
-import type { StepCostModel } from "../engine/simulated-cost.js";
+import { type StepCostModel, stepMs } from "../engine/simulated-cost.js";
 import type { SimulatedLaneOptions } from "../engine/simulated-engine.js";
 import { SimulatedEngine } from "../engine/simulated-house.js";
 import type { SimulatedModel } from "../engine/simulated-model.js";
@@ -44,6 +45,13 @@ export interface HouseOptions {
 }
 
 type LaneOptions = Pick<LaneLimits, "maxRows" | "maxBatchTokens"> & { readonly lane: number };
+
+/** Sizes of steps that a start on a real engine would have timed. */
+const TIMED = [1, 2, 4, 8, 16, 32, 64, 128, 256];
+
+function calibration(cost: StepCostModel): Calibration {
+  return { points: TIMED.map((tokens) => ({ tokens, ms: stepMs(cost, 1, tokens, (tokens * tokens) / 2) })) };
+}
 
 /** The whole of StreamServe under a virtual clock: its actors, a simulated engine, and the gateway's service. */
 export class House {
@@ -84,7 +92,8 @@ export class House {
       if (role === "prefill") return { behaviour: prefillLane, resources };
       return { behaviour: decodeLane, resources };
     };
-    const deployed = deployment(config, { totalBlocks, blockTokens, engine: {} });
+    const calibrations = { prefill: calibration(cost), decode: calibration(cost) };
+    const deployed = deployment(config, { totalBlocks, blockTokens, calibrations, engine: {} });
     this.edges = deployed.edges;
     this.simulation = new Simulation(deployed, {
       ...options.simulation,

@@ -15,6 +15,8 @@ constexpr uint32_t kAny = ~uint32_t{0};
 // drawn, accepted, stopped, logprobs).
 constexpr size_t kRowFields = 5;
 constexpr size_t kOutcomeFields = 4;
+// Times at the head of the packed result's floats: computing, waiting, sharing cores.
+constexpr size_t kTimes = 3;
 
 Lane& lane_of(const Call& call) { return Environment::of(call.env()).lane(call.integer(0, "lane", 0, kAny)); }
 
@@ -82,8 +84,8 @@ void write_row(const RowOutcome& row, Writer& writer) {
 }
 
 // collect(lane, integers: Int32Array, floats: Float32Array). Integers: the rows' fields, then each row's
-// tokens and top ids; floats: compute and wait milliseconds, then each row's log-probabilities and top
-// log-probabilities.
+// tokens and top ids; floats: compute, wait and shared milliseconds, then each row's log-probabilities and
+// top log-probabilities.
 napi_value collect(Call& call) {
   Lane& lane = lane_of(call);
   const std::span<int32_t> integers = call.int32s(1, "integers");
@@ -91,13 +93,14 @@ napi_value collect(Call& call) {
   const size_t rows = lane.options().max_rows;
   const size_t tokens = lane.options().max_batch_tokens;
   if (integers.size() < rows * kOutcomeFields + tokens * (1 + kMostLogprobs) ||
-      floats.size() < 2 + tokens * (1 + kMostLogprobs)) {
+      floats.size() < kTimes + tokens * (1 + kMostLogprobs)) {
     throw EngineError(ErrorCode::kArgumentInvalid, "collect() needs larger arrays.");
   }
   const StepOutcome outcome = lane.collect();
   Writer writer(integers, floats);
   writer.real(outcome.compute_ms);
   writer.real(outcome.wait_ms);
+  writer.real(outcome.shared_ms);
   for (const RowOutcome& row : outcome.rows) {
     writer.integer(static_cast<int64_t>(row.draws.size()));
     writer.integer(row.accepted);

@@ -85,6 +85,8 @@ void ComputePool::set_cores(uint32_t cores) {
 void ComputePool::submit(const std::shared_ptr<Task>& task) {
   const std::lock_guard guard(lock_);
   running_.push_back(task);
+  // A change is noted for all that run; one that comes while both roles compute already is not a change.
+  if (sharing_) task->shared_since_ns_ = now_ns();
   rebalance();
 }
 
@@ -108,6 +110,8 @@ void ComputePool::collect(const std::shared_ptr<Task>& task, ThreadScratch scrat
     };
     if (!spin_until(kCollectorSpin, changed)) task->signal_.wait(seen);
   }
+  const std::lock_guard guard(lock_);
+  end_sharing(*task, task->ended_ns_);
 }
 
 void ComputePool::thread_main(ThreadScratch scratch) {
@@ -186,6 +190,7 @@ bool ComputePool::leave(Task& task, bool collector) {
     const auto at = std::find_if(running_.begin(), running_.end(),
                                  [&](const auto& other) { return other.get() == &task; });
     if (at != running_.end()) {
+      end_sharing(task, task.ended_ns_);
       running_.erase(at);
       task.lease_.store(0);
       task.signal_.fetch_add(1);
@@ -212,8 +217,29 @@ void ComputePool::rebalance() {
     const int64_t turn = prefill_turn_ends_ns_.load();
     if (cores == 1 && turn != 0 && now_ns() < turn) for_prefill = 1;
   }
+  note_sharing(decode && prefill);
   share_out(LaneRole::kDecode, cores - for_prefill);
   share_out(LaneRole::kPrefill, for_prefill);
+}
+
+// Whether both roles compute from now on: a step's time beside the other role is counted with it.
+void ComputePool::note_sharing(bool both) {
+  if (both == sharing_) return;
+  sharing_ = both;
+  const int64_t now = now_ns();
+  for (const auto& task : running_) {
+    if (!both) {
+      end_sharing(*task, now);
+    } else if (!task->done()) {
+      task->shared_since_ns_ = now;
+    }
+  }
+}
+
+void ComputePool::end_sharing(Task& task, int64_t at) {
+  if (task.shared_since_ns_ == 0) return;
+  task.shared_ns_ += std::max<int64_t>(0, at - task.shared_since_ns_);
+  task.shared_since_ns_ = 0;
 }
 
 // Splits `cores` over the running tasks of a role, the oldest first.

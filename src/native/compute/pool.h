@@ -47,12 +47,15 @@ class ComputePool {
   bool should_leave(Task& task, bool collector);
   void rebalance();
   void share_out(LaneRole role, uint32_t cores);
+  void note_sharing(bool both);
+  static void end_sharing(Task& task, int64_t at);
   void wake(uint32_t threads);
 
   const size_t scratch_floats_;
   std::mutex lock_;
   std::vector<std::shared_ptr<Task>> running_;  // in order of submission
   uint32_t busy_ = 0;                           // threads inside tasks
+  bool sharing_ = false;                        // tasks of both roles run
   std::atomic<uint32_t> started_{0};            // threads that exist
   std::atomic<uint32_t> cores_{0};
   // Changes when an idle thread may find work; what idle threads wait on.

@@ -18,6 +18,8 @@ void Task::reset(Program& program, LaneRole role, uint32_t last_thread) {
   for (uint32_t r = 0; r < region_count_; ++r) left_[r].store(chunks_[r], std::memory_order_relaxed);
   started_ns_.store(0, std::memory_order_relaxed);
   collector_inside_ = false;
+  shared_ns_ = 0;
+  shared_since_ns_ = 0;
   grown_.store(false, std::memory_order_relaxed);
   submitted_ = Clock::now();
   ticket_.store(ticket(0, 0), std::memory_order_release);

@@ -38,6 +38,9 @@ class Task {
   // Valid once done().
   double compute_ms() const;
   double wait_ms() const;
+  // Of compute_ms(), how long lanes of the other role computed too. Valid once ComputePool::collect()
+  // returned.
+  double shared_ms() const { return static_cast<double>(shared_ns_) * 1e-6; }
 
   // When the task was readied.
   Clock::time_point submitted() const { return submitted_; }
@@ -66,6 +69,10 @@ class Task {
   // Changes whenever a collector might get in and when the task is done: what a parked collector waits on.
   std::atomic<uint32_t> signal_{0};
   bool collector_inside_ = false;
+  // Time beside steps of the other role: summed up, and since when it goes on (0: it does not). Under the
+  // lock.
+  int64_t shared_ns_ = 0;
+  int64_t shared_since_ns_ = 0;
   std::atomic<bool> grown_{false};  // a thread was woken in place of a collector that did not come
 };
 

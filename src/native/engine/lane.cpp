@@ -175,6 +175,7 @@ StepOutcome Lane::collect() {
   }
   outcome.compute_ms = task->compute_ms();
   outcome.wait_ms = task->wait_ms();
+  outcome.shared_ms = std::min(task->shared_ms(), task->compute_ms());
   for (BatchRow& row : batch_.rows)
     outcome.rows.push_back({std::move(row.draws), row.accepted, row.logprobs});
   return outcome;

@@ -43,6 +43,8 @@ struct StepOutcome {
   std::vector<RowOutcome> rows;
   double compute_ms = 0;
   double wait_ms = 0;
+  // Of compute_ms, how long lanes of the other role computed too.
+  double shared_ms = 0;
 };
 
 // Thread-safe: calls wait for each other, so that one thread may close the lane that another computes on.

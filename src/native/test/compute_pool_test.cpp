@@ -56,6 +56,7 @@ void run_lane(ComputePool& pool, LaneRole role, uint32_t steps, bool collects) {
     CHECK(program.complete());
     CHECK(task->compute_ms() >= 0);
     CHECK(task->wait_ms() >= 0);
+    CHECK(task->shared_ms() >= 0);
     while (!task->idle()) std::this_thread::yield();
   }
 }
@@ -139,6 +140,8 @@ UNIT_TEST(compute_pool_gives_decode_steps_cores_that_a_prefill_step_holds) {
     run_lane(pool, LaneRole::kDecode, 5, true);
     program.decode_done.store(true);
     prefill.join();
+    // The decode steps ran beside it.
+    CHECK(task->shared_ms() > 0);
     // The prefill step was not done first, and got its cores back.
     CHECK(program.after_decode.load());
     CHECK(task->done());

@@ -1,0 +1,60 @@
+import { GREEDY, type LaneEngine } from "../engine/engine.js";
+import type { StepPoint } from "../policy/step-cost.js";
+
+/** What steps of a lane cost, measured before its first request. */
+export interface Calibration {
+  readonly points: readonly StepPoint[];
+}
+
+/**
+ * Token numbers of decode steps that are timed: each one while a step may be one panel of a kernel or two or three,
+ * since the time of a step leaps where panels change width; further on it is nearly a straight line.
+ */
+const DECODE_SIZES = [...Array.from({ length: 32 }, (_, i) => i + 1), 48, 64, 128, 256];
+/** Prefill computes logits of a prompt's last token alone; long chunks dominate. */
+const PREFILL_SIZES = [1, 8, 16, 32, 64, 128, 256, 512];
+/** A step is timed so often at most; the least time counts, since whatever else the machine does only adds. */
+const ROUNDS = 3;
+
+/**
+ * Times steps of one row on a lane nobody else uses, smallest first, for about `budgetMs`. Sizes that the budget or
+ * the lane's limits leave out are left out of the result, which has at least two points. The tokens are arbitrary:
+ * time does not depend on them. Throws what the engine throws.
+ */
+export function calibrate(lane: LaneEngine, role: "prefill" | "decode", budgetMs: number): Calibration {
+  const sizes = sizesOf(lane, role === "decode" ? DECODE_SIZES : PREFILL_SIZES);
+  const best = new Map<number, number>();
+  const endAt = performance.now() + budgetMs;
+  // The first step of an engine also brings the weights into memory.
+  timeStep(lane, role, sizes[0]!);
+  for (let round = 0; round < ROUNDS; round++) {
+    for (const tokens of sizes) {
+      const ms = timeStep(lane, role, tokens);
+      best.set(tokens, Math.min(best.get(tokens) ?? Number.POSITIVE_INFINITY, ms));
+      if (best.size >= 2 && performance.now() >= endAt) return { points: pointsOf(best) };
+    }
+  }
+  return { points: pointsOf(best) };
+}
+
+/** The sizes that fit the lane and its pool; the largest that fits is among them. */
+function sizesOf(lane: LaneEngine, wanted: readonly number[]): number[] {
+  const { maxBatchTokens, contextTokens, blockTokens } = lane.limits;
+  const most = Math.max(2, Math.min(maxBatchTokens, contextTokens - 1, lane.kv().totalBlocks * blockTokens));
+  return [...wanted.filter((tokens) => tokens < most), most];
+}
+
+function timeStep(lane: LaneEngine, role: "prefill" | "decode", tokens: number): number {
+  const ids = Uint32Array.from({ length: tokens }, (_, i) => (i * 7919 + 1) % lane.limits.vocabulary);
+  const { handle } = lane.createSequence(ids.subarray(0, 1), 1, GREEDY);
+  try {
+    const drafts = role === "decode" ? tokens - 1 : 0;
+    return lane.submit([{ sequence: handle, tokens: ids, drafts, sample: true }]).collect().computeMs;
+  } finally {
+    lane.release(handle);
+  }
+}
+
+function pointsOf(best: ReadonlyMap<number, number>): StepPoint[] {
+  return [...best].map(([tokens, ms]) => ({ tokens, ms })).sort((a, b) => a.tokens - b.tokens);
+}
