@@ -180,7 +180,7 @@ describe.each([
   });
 
   test("on any number of threads and every kernel family that this processor runs", async () => {
-    const families = ["portable", "avx2", "avx2-vnni", "avx512-vnni"];
+    const families = ["portable", "avx2", "avx2-vnni", "avx512-vnni", "neon-dotprod", "neon-i8mm"];
     let compared = 0;
     for (const instructionSet of families) {
       let info: EngineInfo;

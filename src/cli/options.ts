@@ -9,7 +9,10 @@ export function addEngineOptions(command: Command): Command {
     .option("-c, --config <preset>", "preset (cpu, cpu-two-pairs), or the path of a YAML file")
     .option("--threads <n>", "compute threads over all lanes; 0: one a core")
     .option("--pairs <n>", "stream pairs: prefill lane + decode lane")
-    .option("--instruction-set <name>", "auto, portable, avx2, avx2-vnni or avx512-vnni")
+    .option(
+      "--instruction-set <name>",
+      "auto, portable, avx2, avx2-vnni, avx512-vnni, neon-dotprod or neon-i8mm",
+    )
     .addOption(
       new Option("--set <key=value>", "any key of the configuration, e.g. engine.kvTokens=32768; repeatable")
         .default([], "none")

@@ -33,7 +33,9 @@ const engine = z
   .strictObject({
     /** Compute threads over all lanes; 0: one a core. */
     threads: z.number().int().nonnegative().default(0),
-    /** Kernel family: "auto", "portable", "avx2", "avx2-vnni" or "avx512-vnni". */
+    /**
+     * Kernel family: "auto", "portable", "avx2", "avx2-vnni", "avx512-vnni", "neon-dotprod" or "neon-i8mm".
+     */
     instructionSet: z.string().default("auto"),
     /** Tokens of KV in the pool that all lanes share. */
     kvTokens: count.default(16_384),

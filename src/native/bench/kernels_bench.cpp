@@ -14,6 +14,7 @@
 #include <thread>
 #include <vector>
 
+#include "compute/task.h"
 #include "kernels/ceilings.h"
 #include "kernels/kernels.h"
 
@@ -82,7 +83,7 @@ class Team {
     for (uint32_t t = 1; t < threads; t++) {
       others_.emplace_back([this, t] {
         for (uint32_t seen = 0;;) {
-          while (turn_.load(std::memory_order_acquire) == seen) __builtin_ia32_pause();
+          while (turn_.load(std::memory_order_acquire) == seen) cpu_relax();
           seen++;
           if (stop_) return;
           (*work_)(t);
@@ -102,7 +103,7 @@ class Team {
     done_.store(0);
     turn_.fetch_add(1, std::memory_order_release);
     work(0);
-    while (done_.load(std::memory_order_acquire) + 1 < threads_) __builtin_ia32_pause();
+    while (done_.load(std::memory_order_acquire) + 1 < threads_) cpu_relax();
   }
   uint32_t threads() const { return threads_; }
 

@@ -32,6 +32,9 @@ const PeakLoops& peaks_of(const Kernels& kernels) {
   if (&kernels == &kAvx512VnniKernels) return kAvx512VnniPeaks;
   if (&kernels == &kAvx2VnniKernels) return kAvx2VnniPeaks;
   if (&kernels == &kAvx2Kernels) return kAvx2Peaks;
+#elif defined(__aarch64__)
+  if (&kernels == &kNeonI8mmKernels) return kNeonI8mmPeaks;
+  if (&kernels == &kNeonDotprodKernels) return kNeonDotprodPeaks;
 #endif
   (void)kernels;
   return kPortablePeaks;

@@ -16,6 +16,12 @@ extern const Kernels kAvx512VnniKernels;
 bool has_avx2();
 bool has_avx2_vnni();
 bool has_avx512_vnni();
+#elif defined(__aarch64__)
+extern const Kernels kNeonDotprodKernels;
+extern const Kernels kNeonI8mmKernels;
+
+bool has_neon_dotprod();
+bool has_neon_i8mm();
 #endif
 
 }  // namespace streamserve

@@ -85,7 +85,7 @@ enum class RopeStyle : uint8_t {
 };
 
 struct Kernels {
-  const char* name;     // "portable", "avx2", "avx2-vnni", "avx512-vnni"
+  const char* name;     // "portable", "avx2", "avx2-vnni", "avx512-vnni", "neon-dotprod", "neon-i8mm"
   bool (*supported)();  // by this processor and operating system
   const char*
       layout;  // names the packed layout; packed bytes may be shared between equal layouts (disk cache)

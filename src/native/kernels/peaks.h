@@ -19,6 +19,9 @@ extern const PeakLoops kPortablePeaks;
 extern const PeakLoops kAvx2Peaks;
 extern const PeakLoops kAvx2VnniPeaks;
 extern const PeakLoops kAvx512VnniPeaks;
+#elif defined(__aarch64__)
+extern const PeakLoops kNeonDotprodPeaks;
+extern const PeakLoops kNeonI8mmPeaks;
 #endif
 
 }  // namespace streamserve

@@ -1,10 +1,16 @@
 #include <cstring>
 
+#include "kernels/kernels.h"
 #include "unit_test.h"
 
 int main(int count, char** arguments) {
   const char* wanted = count > 1 ? arguments[1] : "";
   int passed = 0, failed = 0;
+  std::printf("native: kernels of this processor:");
+  for (const auto* family : streamserve::kernel_families()) {
+    if (family->supported()) std::printf(" %s", family->name);
+  }
+  std::printf("\n");
   for (const auto& test : streamserve::test::unit_tests()) {
     if (std::strstr(test.name, wanted) == nullptr) continue;
     try {

@@ -1,0 +1,82 @@
+// NEON with the dot product instructions: Arm from Cortex-A75 and Neoverse N1 on, Apple from M1 on.
+#include "families.h"
+#include "lanes_neon.h"
+// Needs lanes.
+#include "family_table.h"
+#include "integer_tiles_neon.h"
+
+namespace streamserve {
+namespace {
+
+// sdot multiplies signed by signed bytes and adds fours into int32. 0..15 are the same signed; int8 weights
+// are made signed, so that no zero point remains.
+struct SignedDots {
+  // Tokens of which a whole tile fits the registers: 16 dots, two words of weights, activations.
+  static constexpr uint32_t kWholeTileTokens = 4;
+
+  template <Packing kPacking, uint32_t kTokens, uint32_t kQuarters>
+  static inline __attribute__((always_inline)) void group(int32x4_t (&dots)[kTokens][kQuarters],
+                                                          const uint8_t* words, const uint8_t* quants,
+                                                          const uint8_t* corrections) {
+#pragma GCC unroll 16
+    for (uint32_t i = 0; i < kTokens; i++) {
+      const int32_t start =
+          kPacking == Packing::kInt4Symmetric ? value_at<int32_t>(corrections, i) : kDotStart;
+#pragma GCC unroll 4
+      for (uint32_t q = 0; q < kQuarters; q++) dots[i][q] = vdupq_n_s32(start);
+    }
+    constexpr uint32_t kWords = kTokens * kWord;
+#pragma GCC unroll 4
+    for (uint32_t pair = 0; pair < kWordsPerGroup / 2; pair++) {
+      const auto [even, odd] = unpack_pair<kPacking, kQuarters>(quants, pair);
+      word<kPacking, 0>(dots, even, words + 2 * pair * kWords);
+      word<kPacking, 0>(dots, odd, words + (2 * pair + 1) * kWords);
+    }
+  }
+
+  // Tokens kFirst and on; four share a register.
+  template <Packing kPacking, uint32_t kFirst, uint32_t kTokens, uint32_t kQuarters>
+  static inline __attribute__((always_inline)) void word(int32x4_t (&dots)[kTokens][kQuarters],
+                                                         const uint8x16_t (&weights)[kQuarters],
+                                                         const uint8_t* words) {
+    constexpr uint32_t kLeft = kTokens - kFirst;
+    const int8x16_t x = load_words<kLeft>(words + kFirst * kWord);
+#pragma GCC unroll 4
+    for (uint32_t q = 0; q < kQuarters; q++) {
+      const int8x16_t w = vreinterpretq_s8_u8(
+          kPacking == Packing::kInt8Symmetric ? veorq_u8(weights[q], vdupq_n_u8(0x80)) : weights[q]);
+      dots[kFirst][q] = vdotq_laneq_s32(dots[kFirst][q], w, x, 0);
+      if constexpr (kLeft > 1) dots[kFirst + 1][q] = vdotq_laneq_s32(dots[kFirst + 1][q], w, x, 1);
+      if constexpr (kLeft > 2) dots[kFirst + 2][q] = vdotq_laneq_s32(dots[kFirst + 2][q], w, x, 2);
+      if constexpr (kLeft > 3) dots[kFirst + 3][q] = vdotq_laneq_s32(dots[kFirst + 3][q], w, x, 3);
+    }
+    if constexpr (kLeft > 4) word<kPacking, kFirst + 4>(dots, weights, words);
+  }
+};
+
+struct Shapes {
+  static constexpr char kName[] = "neon-dotprod";
+  static constexpr auto supported = has_neon_dotprod;
+
+  // 32 registers: 16 dots of half a tile leave some for the scaling; more tokens made compilers spill.
+  static constexpr uint32_t kWidestInteger = 8;
+  static constexpr uint32_t kWidestFloat = 6;
+  static constexpr uint32_t kAttentionRows = 6;
+  static constexpr uint32_t kAttentionWide = 1;
+
+  template <Packing kPacking, uint32_t kTokens>
+  static constexpr PanelKernel kernel() {
+    if constexpr (is_quantised(kPacking)) {
+      return {integer_tile<kPacking, kTokens, SignedDots>, integer_tile<kPacking, kTokens, SignedDots>, 1};
+    } else {
+      constexpr uint32_t kTiles = kTokens <= 2 ? 2 : 1;
+      return {float_tile<kPacking, kTokens, kTiles>, float_tile<kPacking, kTokens, 1>, kTiles};
+    }
+  }
+};
+
+}  // namespace
+
+constinit const Kernels kNeonDotprodKernels = FamilyTable<Shapes>::table();
+
+}  // namespace streamserve

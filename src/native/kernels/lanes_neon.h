@@ -1,0 +1,145 @@
+// Sixteen f32 lanes in four NEON registers. See lanes_portable.h for what each operation means.
+#pragma once
+
+#include <arm_neon.h>
+
+#include <cstdint>
+#include <cstring>
+
+namespace streamserve {
+namespace {
+
+inline constexpr uint32_t kLanes = 16;
+
+struct Lanes {
+  float32x4_t q[4];
+};
+
+// Four registers, each by `function(its number)`.
+template <typename Function>
+inline __attribute__((always_inline)) Lanes each_four(Function function) {
+  return {{function(0), function(1), function(2), function(3)}};
+}
+
+inline Lanes broadcast(float value) {
+  const float32x4_t all = vdupq_n_f32(value);
+  return {{all, all, all, all}};
+}
+inline Lanes zero() { return broadcast(0.0F); }
+inline Lanes load(const float* from) {
+  return each_four([&](int i) { return vld1q_f32(from + 4 * i); });
+}
+inline void store(float* to, const Lanes& x) {
+  vst1q_f32(to, x.q[0]);
+  vst1q_f32(to + 4, x.q[1]);
+  vst1q_f32(to + 8, x.q[2]);
+  vst1q_f32(to + 12, x.q[3]);
+}
+// There are no masked loads and stores: a few lanes go through memory.
+inline Lanes load_some(const float* from, uint32_t count) {
+  alignas(16) float values[kLanes] = {};
+  std::memcpy(values, from, count * sizeof(float));
+  return load(values);
+}
+inline void store_some(float* to, const Lanes& x, uint32_t count) {
+  alignas(16) float values[kLanes];
+  store(values, x);
+  std::memcpy(to, values, count * sizeof(float));
+}
+inline float32x4_t load_four_f16(const uint16_t* from) {
+  return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(from)));
+}
+inline Lanes load_f16(const uint16_t* from) {
+  return each_four([&](int i) { return load_four_f16(from + 4 * i); });
+}
+inline void store_f16(uint16_t* to, const Lanes& x) {
+  vst1_u16(to, vreinterpret_u16_f16(vcvt_f16_f32(x.q[0])));
+  vst1_u16(to + 4, vreinterpret_u16_f16(vcvt_f16_f32(x.q[1])));
+  vst1_u16(to + 8, vreinterpret_u16_f16(vcvt_f16_f32(x.q[2])));
+  vst1_u16(to + 12, vreinterpret_u16_f16(vcvt_f16_f32(x.q[3])));
+}
+inline Lanes load_bf16(const uint16_t* from) {
+  return each_four([&](int i) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(from + 4 * i), 16)); });
+}
+
+inline Lanes add(const Lanes& a, const Lanes& b) {
+  return each_four([&](int i) { return vaddq_f32(a.q[i], b.q[i]); });
+}
+inline Lanes subtract(const Lanes& a, const Lanes& b) {
+  return each_four([&](int i) { return vsubq_f32(a.q[i], b.q[i]); });
+}
+inline Lanes multiply(const Lanes& a, const Lanes& b) {
+  return each_four([&](int i) { return vmulq_f32(a.q[i], b.q[i]); });
+}
+inline Lanes divide(const Lanes& a, const Lanes& b) {
+  return each_four([&](int i) { return vdivq_f32(a.q[i], b.q[i]); });
+}
+inline Lanes fused(const Lanes& a, const Lanes& b, const Lanes& c) {
+  return each_four([&](int i) { return vfmaq_f32(c.q[i], a.q[i], b.q[i]); });
+}
+// Not vmaxq: that gives NaN where either is, and the larger of two zeros.
+inline float32x4_t larger_of_four(float32x4_t a, float32x4_t b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
+inline Lanes maximum(const Lanes& a, const Lanes& b) {
+  return each_four([&](int i) { return larger_of_four(a.q[i], b.q[i]); });
+}
+inline Lanes minimum(const Lanes& a, const Lanes& b) {
+  return each_four([&](int i) { return vbslq_f32(vcltq_f32(a.q[i], b.q[i]), a.q[i], b.q[i]); });
+}
+inline Lanes keep_first(const Lanes& x, uint32_t count, const Lanes& other) {
+  static constexpr uint32_t kNumbers[kLanes] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  const uint32x4_t counts = vdupq_n_u32(count);
+  return each_four(
+      [&](int i) { return vbslq_f32(vcltq_u32(vld1q_u32(kNumbers + 4 * i), counts), x.q[i], other.q[i]); });
+}
+inline Lanes add_exponent(const Lanes& x, const Lanes& shifted) {
+  return each_four([&](int i) {
+    const uint32x4_t exponent = vshlq_n_u32(vreinterpretq_u32_f32(shifted.q[i]), 23);
+    return vreinterpretq_f32_u32(vaddq_u32(vreinterpretq_u32_f32(x.q[i]), exponent));
+  });
+}
+
+inline Lanes swap_pairs(const Lanes& x) {
+  return each_four([&](int i) { return vrev64q_f32(x.q[i]); });
+}
+inline Lanes negate_even(const Lanes& x) {
+  const uint32x4_t signs = vreinterpretq_u32_u64(vdupq_n_u64(0x80000000U));
+  return each_four(
+      [&](int i) { return vreinterpretq_f32_u32(veorq_u32(vreinterpretq_u32_f32(x.q[i]), signs)); });
+}
+inline Lanes load_twice(const float* from) {
+  const float32x4_t low = vld1q_f32(from);
+  const float32x4_t high = vld1q_f32(from + 4);
+  return {{vzip1q_f32(low, low), vzip2q_f32(low, low), vzip1q_f32(high, high), vzip2q_f32(high, high)}};
+}
+
+inline float sum(const Lanes& x) {
+  const float32x4_t by4 = vaddq_f32(vaddq_f32(x.q[0], x.q[2]), vaddq_f32(x.q[1], x.q[3]));
+  const float32x2_t by2 = vadd_f32(vget_low_f32(by4), vget_high_f32(by4));
+  return vget_lane_f32(by2, 0) + vget_lane_f32(by2, 1);
+}
+inline float largest(const Lanes& x) {
+  const float32x4_t by4 = larger_of_four(larger_of_four(x.q[0], x.q[2]), larger_of_four(x.q[1], x.q[3]));
+  const float32x4_t by2 = larger_of_four(by4, vextq_f32(by4, by4, 2));
+  return vgetq_lane_f32(larger_of_four(by2, vextq_f32(by2, by2, 1)), 0);
+}
+
+inline uint32_t largest_magnitude_bits(const Lanes& a, const Lanes& b) {
+  const uint32x4_t magnitude = vdupq_n_u32(0x7FFFFFFFU);
+  const auto larger = [&](int i) {
+    return vmaxq_u32(vandq_u32(vreinterpretq_u32_f32(a.q[i]), magnitude),
+                     vandq_u32(vreinterpretq_u32_f32(b.q[i]), magnitude));
+  };
+  return vmaxvq_u32(vmaxq_u32(vmaxq_u32(larger(0), larger(1)), vmaxq_u32(larger(2), larger(3))));
+}
+
+inline int32_t round_to_int8(const Lanes& x, int8_t* out) {
+  int32x4_t rounded[4];
+  for (int i = 0; i < 4; i++) rounded[i] = vcvtnq_s32_f32(x.q[i]);
+  const int16x8_t low = vcombine_s16(vmovn_s32(rounded[0]), vmovn_s32(rounded[1]));
+  const int16x8_t high = vcombine_s16(vmovn_s32(rounded[2]), vmovn_s32(rounded[3]));
+  vst1q_s8(out, vcombine_s8(vmovn_s16(low), vmovn_s16(high)));
+  return vaddvq_s32(vaddq_s32(vaddq_s32(rounded[0], rounded[1]), vaddq_s32(rounded[2], rounded[3])));
+}
+
+}  // namespace
+}  // namespace streamserve
