@@ -103,7 +103,20 @@ export interface KvCounts {
   /** Blocks held by live sequences. */
   readonly usedBlocks: number;
   readonly sequences: number;
+  /** Whole prompt blocks asked for by new sequences, ever: found in the prefix cache, and not found. */
+  readonly prefixHits: number;
+  readonly prefixMisses: number;
+  /** Cached blocks that gave way, ever. */
+  readonly prefixEvictions: number;
 }
+
+/**
+ * Keeps prefixes apart: sequences share cached blocks only with those of the same salt, so that nobody learns
+ * from the time of an answer what others have asked. Two words of 52 bits; NO_SALT shares with all others that
+ * have none.
+ */
+export type CacheSalt = readonly [number, number];
+export const NO_SALT: CacheSalt = [0, 0];
 
 export interface LaneLimits {
   readonly contextTokens: number;
@@ -131,7 +144,12 @@ export interface LaneEngine {
    * index of the first of them (the prompt's length for a new request).
    * Throws `native_argument_invalid` for ids outside the vocabulary or a prompt beyond the context.
    */
-  createSequence(prompt: Uint32Array, outputFrom: number, sampling: Sampling): CreatedSequence;
+  createSequence(
+    prompt: Uint32Array,
+    outputFrom: number,
+    sampling: Sampling,
+    salt?: CacheSalt,
+  ): CreatedSequence;
   /** Gives the sequence's blocks back (full ones stay in the prefix cache). Stale handles are ignored. */
   release(sequence: SequenceHandle): void;
   /** Moves a sequence to another lane of the same pool; no KV is copied. Throws `stale_handle`. */

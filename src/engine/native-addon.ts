@@ -43,8 +43,8 @@ export interface NativeAddon {
   closeEngine(engine: number): void;
   /** `out`: int8 and f32 multiply-adds and bytes read, a second. */
   measureCeilings(instructionSet: string, threads: number, readBytes: number, out: Float64Array): void;
-  /** `out`: total, free, cached, used blocks, sequences. */
-  kv(engine: number, out: Uint32Array): void;
+  /** `out`: total, free, cached, used blocks, sequences, prefix blocks found, not found, evicted. */
+  kv(engine: number, out: Float64Array): void;
   /** Gives a number that is valid on this thread. */
   openLane(engine: number, lane: number, decode: boolean, maxRows: number, maxBatchTokens: number): number;
   closeLane(lane: number): void;
@@ -58,6 +58,7 @@ export interface NativeAddon {
     biasIds: Uint32Array,
     biases: Float32Array,
     out: Uint32Array,
+    salt: Float64Array,
   ): void;
   release(lane: number, index: number, epoch: number): void;
   handOver(lane: number, index: number, epoch: number, toLane: number): void;

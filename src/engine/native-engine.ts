@@ -1,14 +1,16 @@
 import type { Job } from "../runtime/actor.js";
-import type {
-  CreatedSequence,
-  KvCounts,
-  LaneEngine,
-  LaneLimits,
-  LaneRole,
-  Sampling,
-  SequenceHandle,
-  StepResult,
-  StepRow,
+import {
+  type CacheSalt,
+  type CreatedSequence,
+  type KvCounts,
+  type LaneEngine,
+  type LaneLimits,
+  type LaneRole,
+  NO_SALT,
+  type Sampling,
+  type SequenceHandle,
+  type StepResult,
+  type StepRow,
 } from "./engine.js";
 import { type EngineInfo, engineError, type NativeAddon, native, nativeAddon } from "./native-addon.js";
 import type { PackedCache } from "./packed-cache.js";
@@ -64,10 +66,20 @@ export function closeEngine(engine: number): void {
 
 /** Counts of an engine's KV pool, from any thread. */
 export function engineKv(engine: number): KvCounts {
-  const counts = new Uint32Array(5);
+  const counts = new Float64Array(8);
   native((addon) => addon.kv(engine, counts));
   const [totalBlocks = 0, freeBlocks = 0, cachedBlocks = 0, usedBlocks = 0, sequences = 0] = counts;
-  return { totalBlocks, freeBlocks, cachedBlocks, usedBlocks, sequences };
+  const [prefixHits = 0, prefixMisses = 0, prefixEvictions = 0] = counts.subarray(5);
+  return {
+    totalBlocks,
+    freeBlocks,
+    cachedBlocks,
+    usedBlocks,
+    sequences,
+    prefixHits,
+    prefixMisses,
+    prefixEvictions,
+  };
 }
 
 export interface LaneOptions {
@@ -109,7 +121,12 @@ export class NativeLane implements LaneEngine {
     this.#batch = new Int32Array(1 + 5 * maxRows + maxBatchTokens);
   }
 
-  createSequence(prompt: Uint32Array, outputFrom: number, sampling: Sampling): CreatedSequence {
+  createSequence(
+    prompt: Uint32Array,
+    outputFrom: number,
+    sampling: Sampling,
+    salt: CacheSalt = NO_SALT,
+  ): CreatedSequence {
     const numbers = Float64Array.of(
       sampling.temperature,
       sampling.topK,
@@ -133,6 +150,7 @@ export class NativeLane implements LaneEngine {
         Uint32Array.from(sampling.logitBias.keys()),
         Float32Array.from(sampling.logitBias.values()),
         created,
+        Float64Array.from(salt),
       ),
     );
     return { handle: { index: created[0]!, epoch: created[1]! }, cachedTokens: created[2]! };

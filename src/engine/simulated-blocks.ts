@@ -1,9 +1,10 @@
 import { StreamServeError } from "../errors.js";
+import { NO_BLOCK, PrefixIndex } from "./prefix-index.js";
 import { mix } from "./simulated-model.js";
 
 /**
- * The blocks of a simulated KV pool: reference counts, the free list, the least-recently-used list of cached
- * blocks and the prefix index. A block holds one 32-bit cell a token in place of keys and values.
+ * The blocks of a simulated KV pool: reference counts, the free list and the tree of cached prefixes. A block
+ * holds one 32-bit cell a token in place of keys and values.
  */
 export class SimulatedBlocks {
   /** Cells, block after block. A freed block keeps its cells, as real memory does. */
@@ -12,15 +13,16 @@ export class SimulatedBlocks {
   readonly sums: Int32Array;
   readonly references: Uint32Array;
   readonly #free: number[] = [];
-  /** Cached blocks, oldest first (a Map keeps the order of insertion). */
-  readonly #cached = new Map<number, true>();
-  readonly #index = new Map<number, number>();
+  readonly #prefixes: PrefixIndex;
   readonly #entries: (PrefixEntry | undefined)[];
 
   constructor(
     readonly total: number,
     readonly blockTokens: number,
+    /** See `PrefixIndexOptions`. */
+    attentionTokens: number,
   ) {
+    this.#prefixes = new PrefixIndex({ blocks: total, blockTokens, attentionTokens });
     this.cells = new Int32Array(total * blockTokens);
     this.sums = new Int32Array(total);
     this.references = new Uint32Array(total);
@@ -33,7 +35,12 @@ export class SimulatedBlocks {
   }
 
   get cached(): number {
-    return this.#cached.size;
+    return this.#prefixes.idle;
+  }
+
+  /** Cached blocks that gave way, ever. */
+  get evictions(): number {
+    return this.#prefixes.evictions;
   }
 
   /** Stores the cell of a token. */
@@ -43,14 +50,13 @@ export class SimulatedBlocks {
     this.cells[at] = cell;
   }
 
-  /** A block for new tokens, referenced once: a free one, else the oldest cached one. Throws `kv_exhausted`. */
+  /** A block for new tokens, referenced once: a free one, else the cached one of least worth. Throws `kv_exhausted`. */
   take(): number {
     let block = this.#free.pop();
     if (block === undefined) {
-      block = this.#cached.keys().next().value;
-      if (block === undefined) throw new StreamServeError("kv_exhausted", "No KV block is free.");
-      this.#cached.delete(block);
-      this.#forget(block);
+      block = this.#prefixes.evict();
+      if (block === NO_BLOCK) throw new StreamServeError("kv_exhausted", "No KV block is free.");
+      this.#entries[block] = undefined;
     }
     this.references[block] = 1;
     return block;
@@ -58,7 +64,7 @@ export class SimulatedBlocks {
 
   /** One holder more of a block found by `find`. */
   share(block: number): void {
-    if (this.references[block] === 0) this.#cached.delete(block);
+    this.#prefixes.reuse(block, this.references[block] === 0);
     (this.references[block] as number)++;
   }
 
@@ -67,23 +73,34 @@ export class SimulatedBlocks {
     const left = (this.references[block] as number) - 1;
     this.references[block] = left;
     if (left > 0) return;
-    if (this.#entries[block]) this.#cached.set(block, true);
+    if (this.#entries[block]) this.#prefixes.release(block);
     else this.#free.push(block);
   }
 
   /** The block that holds these tokens behind the chain `parent`. */
   find(chain: number, parent: number, tokens: readonly number[]): number | undefined {
-    const block = this.#index.get(chain);
+    const block = this.#prefixes.find(chain);
     const entry = block === undefined ? undefined : this.#entries[block];
     if (entry === undefined || entry.parent !== parent) return undefined;
     return entry.tokens.every((token, i) => token === tokens[i]) ? block : undefined;
   }
 
-  /** Remembers a full, computed block for its prefix, unless an equal one is known. */
-  remember(block: number, chain: number, parent: number, tokens: readonly number[]): void {
-    if (this.#index.has(chain)) return;
-    this.#index.set(chain, block);
-    this.#entries[block] = { chain, parent, tokens };
+  /**
+   * Remembers a full, computed block for its prefix, below the block `above` (NO_BLOCK at the beginning of a
+   * chain). `begins`: the first of its sequence that was not found. False when its chain is known already.
+   */
+  remember(
+    block: number,
+    chain: number,
+    parent: number,
+    tokens: readonly number[],
+    above: number,
+    begins: boolean,
+  ): boolean {
+    if (this.#prefixes.find(chain) !== undefined) return false;
+    this.#prefixes.insert(block, chain, above, begins);
+    this.#entries[block] = { parent, tokens };
+    return true;
   }
 
   /** Blocks on the free list, for checks. */
@@ -91,21 +108,13 @@ export class SimulatedBlocks {
     return this.#free;
   }
 
-  /** Cached blocks, oldest first, for checks. */
+  /** Cached blocks, for checks. */
   cachedList(): Iterable<number> {
-    return this.#cached.keys();
-  }
-
-  #forget(block: number): void {
-    const entry = this.#entries[block];
-    if (!entry) return;
-    this.#index.delete(entry.chain);
-    this.#entries[block] = undefined;
+    return this.#prefixes.idleBlocks();
   }
 }
 
 interface PrefixEntry {
-  readonly chain: number;
   readonly parent: number;
   readonly tokens: readonly number[];
 }

@@ -1,18 +1,20 @@
 import { StreamServeError } from "../errors.js";
 import type { Job } from "../runtime/actor.js";
-import type {
-  CreatedSequence,
-  KvCounts,
-  LaneEngine,
-  LaneLimits,
-  RowResult,
-  Sampling,
-  SequenceHandle,
-  StepResult,
-  StepRow,
+import {
+  type CacheSalt,
+  type CreatedSequence,
+  type KvCounts,
+  type LaneEngine,
+  type LaneLimits,
+  type RowResult,
+  type Sampling,
+  type SequenceHandle,
+  type StepResult,
+  type StepRow,
+  NO_SALT,
 } from "./engine.js";
 import { type StepCostModel, stepMs } from "./simulated-cost.js";
-import { draw, kvCell, type SimulatedModel } from "./simulated-model.js";
+import { draw, kvCell, mix, type SimulatedModel } from "./simulated-model.js";
 import type { SimulatedPool, SimulatedSequence } from "./simulated-pool.js";
 
 export interface SimulatedLaneOptions {
@@ -59,14 +61,20 @@ export class SimulatedLane implements LaneEngine {
     this.limits = options.limits;
   }
 
-  createSequence(prompt: Uint32Array, outputFrom: number, sampling: Sampling): CreatedSequence {
+  createSequence(prompt: Uint32Array, outputFrom: number, sampling: Sampling, salt: CacheSalt = NO_SALT): CreatedSequence {
     const { contextTokens, vocabulary } = this.limits;
     if (prompt.length === 0 || prompt.length > contextTokens) {
       throw invalid(`A prompt of ${prompt.length} tokens does not fit a context of 1 to ${contextTokens}.`);
     }
     if (outputFrom < 0 || outputFrom > prompt.length) throw invalid(`Output can't begin at ${outputFrom}.`);
     if (prompt.some((id) => id >= vocabulary)) throw invalid("A token id is outside the vocabulary.");
-    const sequence = this.#pool.create(this.#options.lane, Array.from(prompt), outputFrom, sampling);
+    const sequence = this.#pool.create(
+      this.#options.lane,
+      Array.from(prompt),
+      outputFrom,
+      sampling,
+      mix(salt[0], salt[1]) >>> 0,
+    );
     const handle = { index: sequence.index, epoch: sequence.epoch };
     return { handle, cachedTokens: sequence.tokens.length };
   }

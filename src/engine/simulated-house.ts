@@ -18,7 +18,8 @@ export class SimulatedEngine {
   readonly #lanes = new Map<number, SimulatedLane>();
 
   constructor(readonly options: SimulatedEngineOptions) {
-    this.pool = new SimulatedPool(options.totalBlocks, options.blockTokens);
+    const { totalBlocks, blockTokens, cost } = options;
+    this.pool = new SimulatedPool(totalBlocks, blockTokens, cost.tokenMs / cost.contextMs);
   }
 
   /**

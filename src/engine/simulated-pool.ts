@@ -1,5 +1,6 @@
 import { StreamServeError } from "../errors.js";
 import { GREEDY, type KvCounts, type Sampling, type SequenceHandle } from "./engine.js";
+import { NO_BLOCK } from "./prefix-index.js";
 import { extendChain, SimulatedBlocks } from "./simulated-blocks.js";
 import { samplingDigest } from "./simulated-model.js";
 
@@ -19,6 +20,8 @@ export interface SimulatedSequence {
   /** Full blocks whose chain is known, and the chain of the last of them. */
   hashedBlocks: number;
   chain: number;
+  /** Leading blocks that were found, not computed. */
+  foundBlocks: number;
   outputFrom: number;
   sampling: Sampling;
   digest: number;
@@ -30,8 +33,8 @@ const MOST_SEQUENCES = 1 << 16;
 
 /**
  * The KV pool of simulated lanes, with the accounting of the native one: blocks with reference counts, a
- * prefix cache by chained hash of full blocks that gives way in least-recently-used order, epochs, one owner
- * a sequence, hand-over without a copy.
+ * radix tree of full blocks that gives way by worth (prefix-index.ts), epochs, one owner a sequence, hand-over
+ * without a copy.
  */
 export class SimulatedPool {
   readonly blocks: SimulatedBlocks;
@@ -40,8 +43,11 @@ export class SimulatedPool {
   /** Grows with each change: lets a checker skip a pool that stands still. */
   changes = 0;
 
-  constructor(blocks: number, blockTokens: number) {
-    this.blocks = new SimulatedBlocks(blocks, blockTokens);
+  #hits = 0;
+  #misses = 0;
+
+  constructor(blocks: number, blockTokens: number, attentionTokens: number) {
+    this.blocks = new SimulatedBlocks(blocks, blockTokens, attentionTokens);
   }
 
   counts(): KvCounts {
@@ -52,17 +58,31 @@ export class SimulatedPool {
       cachedBlocks: cached,
       usedBlocks: total - free - cached,
       sequences: this.sequences.length - this.#freeSequences.length,
+      prefixHits: this.#hits,
+      prefixMisses: this.#misses,
+      prefixEvictions: this.blocks.evictions,
     };
   }
 
-  /** A new sequence of `lane`, leading cached blocks of `prompt` shared up to the token before the last. */
-  create(lane: number, prompt: readonly number[], outputFrom: number, sampling: Sampling): SimulatedSequence {
+  /**
+   * A new sequence of `lane`, leading cached blocks of `prompt` shared up to the token before the last. Only
+   * sequences of one `salt` share.
+   */
+  create(
+    lane: number,
+    prompt: readonly number[],
+    outputFrom: number,
+    sampling: Sampling,
+    salt: number,
+  ): SimulatedSequence {
     this.changes++;
     const sequence = this.#slot();
     Object.assign(sequence, { live: true, owner: lane, heir: NO_LANE, outputFrom, sampling });
     sequence.digest = samplingDigest(sampling);
+    sequence.chain = salt;
     const size = this.blocks.blockTokens;
-    for (let from = 0; from + size < prompt.length; from += size) {
+    const shareable = Math.floor((prompt.length - 1) / size);
+    for (let from = 0; from < shareable * size; from += size) {
       const tokens = prompt.slice(from, from + size);
       const chain = extendChain(sequence.chain, tokens);
       const block = this.blocks.find(chain, sequence.chain, tokens);
@@ -73,6 +93,9 @@ export class SimulatedPool {
       sequence.chain = chain;
       sequence.hashedBlocks++;
     }
+    sequence.foundBlocks = sequence.hashedBlocks;
+    this.#hits += sequence.foundBlocks;
+    this.#misses += shareable - sequence.foundBlocks;
     return sequence;
   }
 
@@ -151,12 +174,32 @@ export class SimulatedPool {
       const from = sequence.hashedBlocks * size;
       const tokens = sequence.tokens.slice(from, from + size);
       const chain = extendChain(sequence.chain, tokens);
-      this.blocks.remember(sequence.blocks[sequence.hashedBlocks] as number, chain, sequence.chain, tokens);
+      if (!this.#remember(sequence, chain, tokens)) break;
       sequence.chain = chain;
       sequence.hashedBlocks++;
     }
     if (sequence.releaseAfterStep) this.#retire(sequence);
     else this.#trim(sequence, Math.ceil(sequence.tokens.length / size));
+  }
+
+  /**
+   * Makes the sequence's next full block known. Where an equal one is known, the sequence holds that one from now
+   * on: so all known blocks of a chain are held by whoever holds its end, and cached leaves can always give way.
+   * False when another chain has the same hash: the sequence's blocks stay unknown then.
+   */
+  #remember(sequence: SimulatedSequence, chain: number, tokens: readonly number[]): boolean {
+    const at = sequence.hashedBlocks;
+    const own = sequence.blocks[at] as number;
+    const above = at === 0 ? NO_BLOCK : (sequence.blocks[at - 1] as number);
+    const begins = at === sequence.foundBlocks;
+    if (this.blocks.remember(own, chain, sequence.chain, tokens, above, begins)) return true;
+    const known = this.blocks.find(chain, sequence.chain, tokens);
+    if (known === undefined) return false;
+    this.blocks.share(known);
+    sequence.blocks[at] = known;
+    this.blocks.drop(own);
+    sequence.foundBlocks = at + 1;
+    return true;
   }
 
   #find(handle: SequenceHandle): SimulatedSequence | undefined {
@@ -203,6 +246,7 @@ function emptySequence(index: number, epoch: number): SimulatedSequence {
     blocks: [],
     hashedBlocks: 0,
     chain: 0,
+    foundBlocks: 0,
     outputFrom: 0,
     sampling: GREEDY,
     digest: 0,

@@ -1,4 +1,5 @@
 import type {
+  CacheSalt,
   CreatedSequence,
   KvCounts,
   LaneEngine,
@@ -34,8 +35,13 @@ export class LaneProbe implements LaneEngine {
     this.#prompts = new Map();
   }
 
-  createSequence(prompt: Uint32Array, outputFrom: number, sampling: Sampling): CreatedSequence {
-    const created = this.engine.createSequence(prompt, outputFrom, sampling);
+  createSequence(
+    prompt: Uint32Array,
+    outputFrom: number,
+    sampling: Sampling,
+    salt?: CacheSalt,
+  ): CreatedSequence {
+    const created = this.engine.createSequence(prompt, outputFrom, sampling, salt);
     this.#prompts.set(keyOf(created.handle), prompt.length);
     return created;
   }

@@ -108,16 +108,19 @@ napi_value close_lane(Call& call) {
   return make_undefined(call.env());
 }
 
-// kv(engine, out: Uint32Array(5)): total, free, cached, used, sequences
+// kv(engine, out: Float64Array(8)): total, free, cached, used, sequences, prefix hits, misses, evictions
 napi_value kv(Call& call) {
   const KvCounts counts = EngineTable::shared().find(call.integer(0, "engine", 0, kAny))->pool().counts();
-  const std::span<uint32_t> out = call.uint32s(1, "out");
-  if (out.size() < 5) throw EngineError(ErrorCode::kArgumentInvalid, "kv() needs room for five counts.");
+  const std::span<double> out = call.doubles(1, "out");
+  if (out.size() < 8) throw EngineError(ErrorCode::kArgumentInvalid, "kv() needs room for eight counts.");
   out[0] = counts.total;
   out[1] = counts.free;
   out[2] = counts.cached;
   out[3] = counts.used;
   out[4] = counts.sequences;
+  out[5] = static_cast<double>(counts.prefix_hits);
+  out[6] = static_cast<double>(counts.prefix_misses);
+  out[7] = static_cast<double>(counts.prefix_evictions);
   return make_undefined(call.env());
 }
 

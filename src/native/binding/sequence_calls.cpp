@@ -10,6 +10,8 @@ namespace streamserve::binding {
 namespace {
 
 constexpr uint32_t kAny = ~uint32_t{0};
+// Largest word of a salt: whole numbers up to it are exact in a double.
+constexpr double kMostSalt = 4503599627370495.0;
 
 // Places of the fields in the array of sampling numbers.
 enum Field : size_t {
@@ -65,8 +67,8 @@ SequenceHandle handle_of(const Call& call) {
   return {call.integer(1, "sequence.index", 0, kAny), call.integer(2, "sequence.epoch", 0, kAny)};
 }
 
-// createSequence(lane, prompt, outputFrom, sampling, stopIds, biasIds, biases, out: Uint32Array(3)): index,
-// epoch, cached tokens
+// createSequence(lane, prompt, outputFrom, sampling, stopIds, biasIds, biases, out: Uint32Array(3), salt:
+// Float64Array(2)): index, epoch, cached tokens
 napi_value create_sequence(Call& call) {
   Lane& lane = lane_of(call);
   const std::span<const uint32_t> shared = call.uint32s(1, "prompt");
@@ -75,10 +77,14 @@ napi_value create_sequence(Call& call) {
   const std::span<uint32_t> out = call.uint32s(7, "out");
   if (out.size() < 3)
     throw EngineError(ErrorCode::kArgumentInvalid, "createSequence needs room for its result.");
+  const std::span<const double> words = call.doubles(8, "salt");
+  if (words.size() != 2) throw EngineError(ErrorCode::kArgumentInvalid, "A salt has two words.");
+  const auto word = [&](size_t i) { return static_cast<uint64_t>(whole(words[i], 0, kMostSalt, "salt")); };
+  const ChainHash salt{word(0), word(1)};
   // A copy: other threads may write to shared memory between the checks and the use.
   const std::vector<uint32_t> prompt(shared.begin(), shared.end());
   uint32_t cached = 0;
-  const SequenceHandle handle = lane.create(prompt, output_from, std::move(params), cached);
+  const SequenceHandle handle = lane.create(prompt, output_from, std::move(params), cached, salt);
   out[0] = handle.index;
   out[1] = handle.epoch;
   out[2] = cached;

@@ -42,13 +42,23 @@ uint32_t context_of(const EngineOptions& options, const ModelConfig& config) {
   return options.context_tokens == 0 ? config.context : options.context_tokens;
 }
 
+// Multiply-adds of a token's matrices, over those of its attention to one token of context.
+double attention_tokens(const ModelConfig& config) {
+  const double heads = double{1} * config.heads * config.head_dim;
+  const double kv = double{1} * config.kv_heads * config.head_dim;
+  const double matrices = config.embedding * (2 * heads + 2 * kv + 3.0 * config.feed_forward);
+  return matrices / (2 * heads);
+}
+
 KvLayout layout_of(const EngineOptions& options, const ModelConfig& config) {
   if (options.block_tokens != kKvBlockTokens) {
     throw EngineError(ErrorCode::kArgumentInvalid,
                       "engine.blockTokens is " + std::to_string(options.block_tokens) +
                           "; the kernels work on blocks of " + std::to_string(kKvBlockTokens) + ".");
   }
-  return {config.layers, config.kv_heads, config.head_dim, options.block_tokens};
+  KvLayout layout{config.layers, config.kv_heads, config.head_dim, options.block_tokens};
+  layout.attention_tokens = attention_tokens(config);
+  return layout;
 }
 
 uint32_t block_count(const EngineOptions& options) {

@@ -58,7 +58,7 @@ class Lane {
   const LaneOptions& options() const { return options_; }
 
   SequenceHandle create(std::span<const uint32_t> prompt, uint32_t output_from, SamplingParams sampling,
-                        uint32_t& cached_tokens);
+                        uint32_t& cached_tokens, const ChainHash& salt = {});
   void release(SequenceHandle handle);
   void hand_over(SequenceHandle handle, uint32_t lane);
   void adopt(SequenceHandle handle);

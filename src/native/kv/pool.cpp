@@ -23,8 +23,8 @@ KvPool::KvPool(const KvLayout& layout, uint32_t blocks)
     : layout_(layout),
       total_(blocks),
       memory_(size_t{blocks} * layout.block_elements()),
-      blocks_(blocks),
-      prefixes_(blocks),
+      references_(blocks),
+      prefixes_(blocks, layout.block_tokens, layout.attention_tokens),
       root_(random_root()) {
   free_.reserve(blocks);
   for (uint32_t i = blocks; i-- > 0;) free_.push_back(i);
@@ -33,12 +33,19 @@ KvPool::KvPool(const KvLayout& layout, uint32_t blocks)
 KvCounts KvPool::counts() const {
   const std::lock_guard guard(lock_);
   const uint32_t free = static_cast<uint32_t>(free_.size());
-  return {total_, free, cached_, total_ - free - cached_,
-          static_cast<uint32_t>(sequences_.size() - free_sequences_.size())};
+  const uint32_t cached = prefixes_.idle();
+  return {total_,
+          free,
+          cached,
+          total_ - free - cached,
+          static_cast<uint32_t>(sequences_.size() - free_sequences_.size()),
+          prefix_hits_,
+          prefix_misses_,
+          prefixes_.evictions()};
 }
 
 SequenceHandle KvPool::create(uint32_t lane, std::span<const uint32_t> prompt, Sampler sampler,
-                              uint32_t& cached_tokens) {
+                              uint32_t& cached_tokens, const ChainHash& salt) {
   const std::lock_guard guard(lock_);
   if (free_sequences_.empty()) {
     if (sequences_.size() >= kMostSequences) {
@@ -63,7 +70,10 @@ SequenceHandle KvPool::create(uint32_t lane, std::span<const uint32_t> prompt, S
   sequence.in_step = false;
   sequence.release_after_step = false;
   sequence.hashed_blocks = 0;
-  sequence.chain = root_;
+  const bool salted = salt != ChainHash{};
+  const uint32_t salt_words[] = {static_cast<uint32_t>(salt.low), static_cast<uint32_t>(salt.low >> 32),
+                                 static_cast<uint32_t>(salt.high), static_cast<uint32_t>(salt.high >> 32)};
+  sequence.chain = salted ? extend_chain(root_, salt_words) : root_;
   sequence.sampler = std::move(sampler);
 
   // The last token is always computed: its logits are wanted.
@@ -73,12 +83,15 @@ SequenceHandle KvPool::create(uint32_t lane, std::span<const uint32_t> prompt, S
     const ChainHash hash = extend_chain(sequence.chain, tokens);
     const auto block = prefixes_.find(hash, sequence.chain, tokens);
     if (!block) break;
-    if (blocks_[*block].references++ == 0) unlink(*block);
+    share_block(*block);
     append_block(sequence, *block);
     sequence.tokens.insert(sequence.tokens.end(), tokens.begin(), tokens.end());
     sequence.chain = hash;
     ++sequence.hashed_blocks;
   }
+  sequence.found_blocks = sequence.hashed_blocks;
+  prefix_hits_ += sequence.found_blocks;
+  prefix_misses_ += shareable - sequence.found_blocks;
   cached_tokens = static_cast<uint32_t>(sequence.tokens.size());
   return {index, sequence.epoch};
 }
@@ -163,10 +176,10 @@ void KvPool::grow(std::span<const Growth> rows) {
     make_room(row.sequence->addresses, blocks);
     wanted += blocks - std::min(blocks, row.sequence->blocks.size());
   }
-  if (wanted > free_.size() + cached_) {
+  if (wanted > free_.size() + prefixes_.idle()) {
     throw EngineError(ErrorCode::kKvExhausted, "The step needs " + std::to_string(wanted) +
                                                    " more KV blocks; " +
-                                                   std::to_string(free_.size() + cached_) + " are free.");
+                                                   std::to_string(free_.size() + prefixes_.idle()) + " are free.");
   }
   for (const Growth& row : rows) {
     Sequence& sequence = *row.sequence;
@@ -184,11 +197,7 @@ bool KvPool::settle(Sequence& sequence) {
     const auto tokens =
         std::span<const uint32_t>(sequence.tokens).subspan(b * layout_.block_tokens, layout_.block_tokens);
     const ChainHash hash = extend_chain(sequence.chain, tokens);
-    try {
-      prefixes_.insert(sequence.blocks[b], hash, sequence.chain, tokens);
-    } catch (const std::bad_alloc&) {
-      // Not remembered, then: the block is only not shared.
-    }
+    if (!remember(sequence, tokens, hash)) break;
     sequence.chain = hash;
     sequence.hashed_blocks = static_cast<uint32_t>(b + 1);
   }
@@ -197,6 +206,28 @@ bool KvPool::settle(Sequence& sequence) {
     return false;
   }
   trim(sequence, (sequence.tokens.size() + layout_.block_tokens - 1) / layout_.block_tokens);
+  return true;
+}
+
+// Makes the sequence's next full block known. Where an equal one is known, the sequence holds that one from now on:
+// so all known blocks of a chain are held by whoever holds its end, and cached leaves can always give way. False
+// when that can't be done; the block is only not shared then.
+bool KvPool::remember(Sequence& sequence, std::span<const uint32_t> tokens, const ChainHash& hash) {
+  const uint32_t at = sequence.hashed_blocks;
+  const uint32_t own = sequence.blocks[at];
+  const uint32_t above = at == 0 ? kNoBlock : sequence.blocks[at - 1];
+  try {
+    if (prefixes_.insert(own, hash, sequence.chain, tokens, above, at == sequence.found_blocks)) return true;
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
+  const auto known = prefixes_.find(hash, sequence.chain, tokens);
+  if (!known) return false;
+  share_block(*known);
+  sequence.blocks[at] = *known;
+  sequence.addresses[at] = block(*known);
+  drop_block(own);
+  sequence.found_blocks = at + 1;
   return true;
 }
 
@@ -232,38 +263,21 @@ uint32_t KvPool::take_block() {
     index = free_.back();
     free_.pop_back();
   } else {
-    index = oldest_cached_;
-    unlink(index);
-    prefixes_.erase(index);
+    index = prefixes_.evict();
   }
-  blocks_[index].references = 1;
+  references_[index] = 1;
   return index;
 }
 
+void KvPool::share_block(uint32_t index) { prefixes_.reuse(index, references_[index]++ == 0); }
+
 void KvPool::drop_block(uint32_t index) {
-  if (--blocks_[index].references > 0) return;
+  if (--references_[index] > 0) return;
   if (prefixes_.contains(index)) {
-    link_last(index);
+    prefixes_.release(index);
   } else {
     free_.push_back(index);
   }
-}
-
-void KvPool::unlink(uint32_t index) {
-  Block& block = blocks_[index];
-  (block.previous == kNone ? oldest_cached_ : blocks_[block.previous].next) = block.next;
-  (block.next == kNone ? newest_cached_ : blocks_[block.next].previous) = block.previous;
-  block.previous = block.next = kNone;
-  --cached_;
-}
-
-void KvPool::link_last(uint32_t index) {
-  Block& block = blocks_[index];
-  block.previous = newest_cached_;
-  block.next = kNone;
-  (newest_cached_ == kNone ? oldest_cached_ : blocks_[newest_cached_].next) = index;
-  newest_cached_ = index;
-  ++cached_;
 }
 
 }  // namespace streamserve

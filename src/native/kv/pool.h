@@ -27,6 +27,9 @@ struct KvLayout {
   size_t value_offset(uint32_t layer, uint32_t head) const {
     return key_offset(layer, head) + head_elements();
   }
+  // Tokens of context whose attention costs as much as everything else of a token: says how much dearer late
+  // blocks are to compute again.
+  double attention_tokens = 4096;
   size_t block_elements() const { return size_t{layers} * kv_heads * 2 * head_elements(); }
 };
 
@@ -36,6 +39,11 @@ struct KvCounts {
   uint32_t cached = 0;
   uint32_t used = 0;
   uint32_t sequences = 0;
+  // Whole prompt blocks that new sequences asked for, ever: found in the prefix cache, and not found; and cached
+  // blocks that gave way, ever.
+  uint64_t prefix_hits = 0;
+  uint64_t prefix_misses = 0;
+  uint64_t prefix_evictions = 0;
 };
 
 // One row's wish for room: `tokens` more behind what the sequence holds.
@@ -58,9 +66,10 @@ class KvPool {
   KvCounts counts() const;
 
   // A new sequence of `lane`. Leading full blocks of `prompt` that are in the prefix cache are shared, at
-  // most up to the token before the last. Throws `kv_exhausted` beyond kMostSequences.
+  // most up to the token before the last, and only among sequences of one `salt`. Throws `kv_exhausted` beyond
+  // kMostSequences.
   SequenceHandle create(uint32_t lane, std::span<const uint32_t> prompt, Sampler sampler,
-                        uint32_t& cached_tokens);
+                        uint32_t& cached_tokens, const ChainHash& salt = {});
   // The live sequence of `lane`; throws `stale_handle`.
   Sequence& get(uint32_t lane, SequenceHandle handle);
   // Gives a sequence's blocks back, after the running step if it is in one. Stale handles are ignored.
@@ -84,14 +93,6 @@ class KvPool {
   static constexpr uint32_t kMostSequences = 1 << 16;
 
  private:
-  struct Block {
-    uint32_t references = 0;
-    // Neighbours in the list of cached blocks, oldest first; kNone at its ends.
-    uint32_t previous = kNone;
-    uint32_t next = kNone;
-  };
-  static constexpr uint32_t kNone = ~uint32_t{0};
-
   Sequence* find(SequenceHandle handle);
   Sequence& owned(uint32_t lane, SequenceHandle handle);
   void append_block(Sequence& sequence, uint32_t block);
@@ -99,19 +100,19 @@ class KvPool {
   void retire(Sequence& sequence);
   uint32_t take_block();
   void drop_block(uint32_t index);
-  void unlink(uint32_t index);
-  void link_last(uint32_t index);
+  void share_block(uint32_t index);
+  bool remember(Sequence& sequence, std::span<const uint32_t> tokens, const ChainHash& hash);
 
   const KvLayout layout_;
   const uint32_t total_;
   KvMemory memory_;
   mutable std::mutex lock_;
-  std::vector<Block> blocks_;
+  // Sequences that hold each block.
+  std::vector<uint32_t> references_;
   std::vector<uint32_t> free_;
-  uint32_t oldest_cached_ = kNone;
-  uint32_t newest_cached_ = kNone;
-  uint32_t cached_ = 0;
   PrefixCache prefixes_;
+  uint64_t prefix_hits_ = 0;
+  uint64_t prefix_misses_ = 0;
   // Where chains begin: random, so that nobody can prepare prompts whose hashes collide.
   const ChainHash root_;
   // Pointers stay valid while the table grows.

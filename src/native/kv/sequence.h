@@ -44,6 +44,8 @@ struct Sequence {
   std::vector<const uint16_t*> addresses;
   // Full blocks whose chain hash is known, and the hash of the last of them.
   uint32_t hashed_blocks = 0;
+  // Leading blocks that were found, not computed.
+  uint32_t found_blocks = 0;
   ChainHash chain;
   // How its tokens are drawn, with the history that penalties need. Set while it lives.
   std::optional<Sampler> sampler;

@@ -1,0 +1,148 @@
+import { NO_BLOCK, PrefixIndex } from "#streamserve/engine/prefix-index.js";
+import type { TraceRequest } from "./trace.js";
+
+/** What came of a trace under a policy of eviction. */
+export interface ReplayResult {
+  /** Prompt blocks asked for, and those found. */
+  readonly asked: number;
+  readonly hits: number;
+  readonly evictions: number;
+  /** Time of the policy's own work, in microseconds a block asked for. */
+  readonly usPerBlock: number;
+}
+
+/** A cache of prefix blocks as the replay uses it: a request's blocks are asked for in order, then let go. */
+interface Cache {
+  /** Leading blocks of `chain` that are there. */
+  serve(chain: readonly number[], at: number): number;
+  readonly evictions: number;
+}
+
+/** Plays a trace request by request, each one done before the next, on a cache of `blocks` blocks. */
+function replay(trace: readonly TraceRequest[], blocks: number, cache: Cache): ReplayResult {
+  let asked = 0;
+  let hits = 0;
+  const startedAt = performance.now();
+  trace.forEach(({ chain }, at) => {
+    // A request that does not fit the pool can't be served by it.
+    if (chain.length > blocks) return;
+    asked += chain.length;
+    hits += cache.serve(chain, at);
+  });
+  const ms = performance.now() - startedAt;
+  return { asked, hits, evictions: cache.evictions, usPerBlock: (ms * 1000) / asked };
+}
+
+/** The product's own index and eviction (src/engine/prefix-index.ts). */
+export function replayByValue(
+  trace: readonly TraceRequest[],
+  blocks: number,
+  blockTokens: number,
+  attentionTokens: number,
+): ReplayResult {
+  const index = new PrefixIndex({ blocks, blockTokens, attentionTokens });
+  const free = Array.from({ length: blocks }, (_, i) => blocks - 1 - i);
+  return replay(trace, blocks, {
+    get evictions() {
+      return index.evictions;
+    },
+    serve(chain) {
+      const held: number[] = [];
+      let found = 0;
+      for (; found < chain.length; found++) {
+        const block = index.find(chain[found]!);
+        if (block === undefined) break;
+        index.reuse(block, true);
+        held.push(block);
+      }
+      for (let at = found; at < chain.length; at++) {
+        const block = free.pop() ?? index.evict();
+        if (block === NO_BLOCK) throw new Error("no block is idle");
+        index.insert(block, chain[at]!, held.at(-1) ?? NO_BLOCK, at === found);
+        held.push(block);
+      }
+      for (let at = held.length; at-- > 0; ) index.release(held[at]!);
+      return found;
+    },
+  });
+}
+
+/** Least recently used, the end of a chain first: what this engine did before, and vLLM does. */
+export function replayLru(trace: readonly TraceRequest[], blocks: number): ReplayResult {
+  // A Map keeps the order of insertion: oldest first.
+  const cached = new Map<number, true>();
+  let evictions = 0;
+  return replay(trace, blocks, {
+    get evictions() {
+      return evictions;
+    },
+    serve(chain) {
+      let found = 0;
+      while (found < chain.length && cached.has(chain[found]!)) found++;
+      for (let at = 0; at < found; at++) cached.delete(chain[at]!);
+      const room = blocks - chain.length;
+      for (const id of cached.keys()) {
+        if (cached.size <= room) break;
+        cached.delete(id);
+        evictions++;
+      }
+      for (let at = chain.length; at-- > 0; ) cached.set(chain[at]!, true);
+      return found;
+    },
+  });
+}
+
+/**
+ * The offline optimum: evicts the block that will be asked for last (Belady, 1966). A child is never asked for
+ * before its parent, so that leaves go first by themselves.
+ */
+export function replayOptimum(trace: readonly TraceRequest[], blocks: number): ReplayResult {
+  const uses = new Map<number, number[]>();
+  trace.forEach(({ chain }, at) => {
+    if (chain.length > blocks) return;
+    for (const id of chain) {
+      const list = uses.get(id);
+      if (list) list.push(at);
+      else uses.set(id, [at]);
+    }
+  });
+  const taken = new Map<number, number>();
+  /** Next use of each cached block, and blocks by it: a bucket for each request. */
+  const nextUse = new Map<number, number>();
+  const byNext: Set<number>[] = Array.from({ length: trace.length + 1 }, () => new Set());
+  let latest = trace.length;
+  let evictions = 0;
+  return replay(trace, blocks, {
+    get evictions() {
+      return evictions;
+    },
+    serve(chain, at) {
+      let found = 0;
+      while (found < chain.length && nextUse.has(chain[found]!)) found++;
+      for (const id of chain) {
+        const before = nextUse.get(id);
+        if (before === undefined) continue;
+        byNext[before]!.delete(id);
+        nextUse.delete(id);
+      }
+      while (nextUse.size > blocks - chain.length) {
+        while (byNext[latest]!.size === 0) latest--;
+        const id = [...byNext[latest]!].at(-1)!;
+        byNext[latest]!.delete(id);
+        nextUse.delete(id);
+        evictions++;
+      }
+      for (const id of chain) {
+        const list = uses.get(id)!;
+        const turn = (taken.get(id) ?? 0) + 1;
+        taken.set(id, turn);
+        const next = list[turn] ?? trace.length;
+        void at;
+        nextUse.set(id, next);
+        byNext[next]!.add(id);
+        latest = Math.max(latest, next);
+      }
+      return found;
+    },
+  });
+}
