@@ -6,6 +6,7 @@ import { addMemoryCommand } from "./memory/command.js";
 import { addOverheadCommand } from "./overhead/command.js";
 import { addPeerCommand } from "./peer/command.js";
 import { addPlotCommand } from "./plot.js";
+import { addPrefixCacheCommand } from "./prefix-cache/command.js";
 import { addRuntimeCommand } from "./runtime/command.js";
 
 /**
@@ -22,6 +23,7 @@ export async function runBench(args: readonly string[]): Promise<void> {
   addRuntimeCommand(program);
   addOverheadCommand(program);
   addMemoryCommand(program);
+  addPrefixCacheCommand(program);
   addPlotCommand(program);
   try {
     await program.parseAsync([...args], { from: "user" });

@@ -4,7 +4,7 @@ import { Audit, type Audited } from "../dist/actors/audit.js";
 import { LiveRequest } from "../dist/actors/live-request.js";
 import { ANY_PAIR } from "../dist/actors/messages.js";
 import { copyPrompt, PromptRegion, readSampling, regionBytes } from "../dist/actors/prompt-region.js";
-import { GREEDY, type Sampling } from "../dist/engine/engine.js";
+import { GREEDY, NO_SALT, type Sampling } from "../dist/engine/engine.js";
 import type { DeliveredTokens, GenerationRequest } from "../dist/gateway/generation.js";
 
 function requestOf(
@@ -37,7 +37,7 @@ function liveOf(
     done: () => {},
     failed: () => {},
   };
-  return { live: new LiveRequest(1, request, sink, region, 0), bytes };
+  return { live: new LiveRequest(1, request, sink, region, NO_SALT, 0), bytes };
 }
 
 /** Tokens `from` to `to` of an output whose token at index i is 100 + i. */

@@ -105,7 +105,8 @@ describe("sequences", () => {
     const { handle } = lane.createSequence(ids(40), 40, sampling());
     const row = { sequence: handle, tokens: ids(40), drafts: 0, sample: true };
     expect(() => lane.submit([row])).toThrowError(coded("kv_exhausted"));
-    expect(lane.kv()).toEqual({ ...before, sequences: before.sequences + 1 });
+    const asked = { sequences: before.sequences + 1, prefixMisses: before.prefixMisses + 1 };
+    expect(lane.kv()).toEqual({ ...before, ...asked });
     expect(lane.length(handle)).toBe(0);
     lane.release(filler.pop()!);
     expect(lane.submit([row]).collect().rows[0]!.tokens).toHaveLength(1);

@@ -37,11 +37,56 @@ interface Kind {
 }
 
 const KINDS: readonly Kind[] = [
-  { prompts: 40, promptTokens: 400, skew: 1, turns: 5, userTokens: 80, outputTokens: 250, thinkMs: 45_000, documentTokens: 0 },
-  { prompts: 8, promptTokens: 2500, skew: 1, turns: 12, userTokens: 300, outputTokens: 120, thinkMs: 6_000, documentTokens: 0 },
-  { prompts: 1, promptTokens: 100, skew: 1, turns: 4, userTokens: 60, outputTokens: 150, thinkMs: 30_000, documentTokens: 5000 },
-  { prompts: 200, promptTokens: 900, skew: 0.9, turns: 1, userTokens: 100, outputTokens: 60, thinkMs: 0, documentTokens: 0 },
-  { prompts: 1, promptTokens: 60, skew: 1, turns: 1, userTokens: 50, outputTokens: 200, thinkMs: 0, documentTokens: 6000 },
+  {
+    prompts: 40,
+    promptTokens: 400,
+    skew: 1,
+    turns: 5,
+    userTokens: 80,
+    outputTokens: 250,
+    thinkMs: 45_000,
+    documentTokens: 0,
+  },
+  {
+    prompts: 8,
+    promptTokens: 2500,
+    skew: 1,
+    turns: 12,
+    userTokens: 300,
+    outputTokens: 120,
+    thinkMs: 6_000,
+    documentTokens: 0,
+  },
+  {
+    prompts: 1,
+    promptTokens: 100,
+    skew: 1,
+    turns: 4,
+    userTokens: 60,
+    outputTokens: 150,
+    thinkMs: 30_000,
+    documentTokens: 5000,
+  },
+  {
+    prompts: 200,
+    promptTokens: 900,
+    skew: 0.9,
+    turns: 1,
+    userTokens: 100,
+    outputTokens: 60,
+    thinkMs: 0,
+    documentTokens: 0,
+  },
+  {
+    prompts: 1,
+    promptTokens: 60,
+    skew: 1,
+    turns: 1,
+    userTokens: 50,
+    outputTokens: 200,
+    thinkMs: 0,
+    documentTokens: 6000,
+  },
 ];
 
 interface Pending {
@@ -51,6 +96,22 @@ interface Pending {
   turnsLeft: number;
   readonly kind: Kind;
 }
+
+/** Blocks of 32 tokens, as the engine's; a server of one GPU at about half its capacity. */
+export const SERVER_MIXTURE = {
+  blockTokens: 32,
+  sessionsPerSecond: 0.5,
+  shares: [0.4, 0.1, 0.1, 0.3, 0.1],
+  scale: 1,
+} as const;
+
+/** As Mooncake's published conversations in shape: blocks of 512 tokens, prompts of some thousands of tokens. */
+export const LONG_MIXTURE = {
+  blockTokens: 512,
+  sessionsPerSecond: 0.5,
+  shares: [0.45, 0.1, 0.15, 0.1, 0.2],
+  scale: 3,
+} as const;
 
 /** Makes the trace: the same for the same options. */
 export function mixedTrace(options: MixtureOptions): TraceRequest[] {
@@ -75,14 +136,11 @@ export function mixedTrace(options: MixtureOptions): TraceRequest[] {
     }),
   );
   const begin = (atMs: number): Pending => {
-    let share = random();
-    const at = options.shares.findIndex((s) => (share -= s) < 0);
-    const number = at < 0 ? 0 : at;
+    const number = drawIndex(options.shares, random);
     const kind = KINDS[number]!;
-    const weights = shared[number]!.map((_, rank) => (rank + 1) ** -kind.skew);
-    let ticket = random() * weights.reduce((sum, weight) => sum + weight, 0);
-    const chosen = weights.findIndex((weight) => (ticket -= weight) < 0);
-    const prompt = shared[number]![Math.max(0, chosen)]!;
+    const prompts = shared[number]!;
+    const weights = prompts.map((_, rank) => (rank + 1) ** -kind.skew);
+    const prompt = prompts[drawIndex(weights, random)]!;
     const turnsLeft = 1 + Math.floor(exponential(kind.turns - 1));
     const session: Pending = { atMs, chain: [...prompt.chain], tokens: prompt.tokens, turnsLeft, kind };
     if (kind.documentTokens > 0) grow(session, length(kind.documentTokens));
@@ -109,6 +167,16 @@ export function mixedTrace(options: MixtureOptions): TraceRequest[] {
     queue.push(session);
   }
   return requests;
+}
+
+/** An index, drawn in proportion to the weights. */
+function drawIndex(weights: readonly number[], random: () => number): number {
+  let ticket = random() * weights.reduce((sum, weight) => sum + weight, 0);
+  const at = weights.findIndex((weight) => {
+    ticket -= weight;
+    return ticket < 0;
+  });
+  return Math.max(0, at);
 }
 
 /** Sessions by the time of their next request (a binary heap). */

@@ -1,6 +1,17 @@
 import { NO_BLOCK, PrefixIndex } from "#streamserve/engine/prefix-index.js";
 import type { TraceRequest } from "./trace.js";
 
+/** Blocks that a trace asks for, and how many of them a cache without bounds would find. */
+export function reuseOf(trace: readonly TraceRequest[]): { asked: number; distinct: number } {
+  const seen = new Set<number>();
+  let asked = 0;
+  for (const { chain } of trace) {
+    asked += chain.length;
+    for (const id of chain) seen.add(id);
+  }
+  return { asked, distinct: seen.size };
+}
+
 /** What came of a trace under a policy of eviction. */
 export interface ReplayResult {
   /** Prompt blocks asked for, and those found. */
@@ -14,7 +25,7 @@ export interface ReplayResult {
 /** A cache of prefix blocks as the replay uses it: a request's blocks are asked for in order, then let go. */
 interface Cache {
   /** Leading blocks of `chain` that are there. */
-  serve(chain: readonly number[], at: number): number;
+  serve(chain: readonly number[]): number;
   readonly evictions: number;
 }
 
@@ -23,11 +34,11 @@ function replay(trace: readonly TraceRequest[], blocks: number, cache: Cache): R
   let asked = 0;
   let hits = 0;
   const startedAt = performance.now();
-  trace.forEach(({ chain }, at) => {
+  trace.forEach(({ chain }) => {
     // A request that does not fit the pool can't be served by it.
     if (chain.length > blocks) return;
     asked += chain.length;
-    hits += cache.serve(chain, at);
+    hits += cache.serve(chain);
   });
   const ms = performance.now() - startedAt;
   return { asked, hits, evictions: cache.evictions, usPerBlock: (ms * 1000) / asked };
@@ -107,39 +118,33 @@ export function replayOptimum(trace: readonly TraceRequest[], blocks: number): R
     }
   });
   const taken = new Map<number, number>();
-  /** Next use of each cached block, and blocks by it: a bucket for each request. */
+  /** Next use of each cached block, and for each request the blocks that it may be the next to use, children last. */
   const nextUse = new Map<number, number>();
-  const byNext: Set<number>[] = Array.from({ length: trace.length + 1 }, () => new Set());
+  const byNext: number[][] = Array.from({ length: trace.length + 1 }, () => []);
   let latest = trace.length;
   let evictions = 0;
   return replay(trace, blocks, {
     get evictions() {
       return evictions;
     },
-    serve(chain, at) {
+    serve(chain) {
       let found = 0;
       while (found < chain.length && nextUse.has(chain[found]!)) found++;
-      for (const id of chain) {
-        const before = nextUse.get(id);
-        if (before === undefined) continue;
-        byNext[before]!.delete(id);
-        nextUse.delete(id);
-      }
+      for (const id of chain) nextUse.delete(id);
       while (nextUse.size > blocks - chain.length) {
-        while (byNext[latest]!.size === 0) latest--;
-        const id = [...byNext[latest]!].at(-1)!;
-        byNext[latest]!.delete(id);
-        nextUse.delete(id);
-        evictions++;
+        const id = byNext[latest]!.pop();
+        if (id === undefined) latest--;
+        else if (nextUse.get(id) === latest) {
+          nextUse.delete(id);
+          evictions++;
+        }
       }
       for (const id of chain) {
-        const list = uses.get(id)!;
         const turn = (taken.get(id) ?? 0) + 1;
         taken.set(id, turn);
-        const next = list[turn] ?? trace.length;
-        void at;
+        const next = uses.get(id)![turn] ?? trace.length;
         nextUse.set(id, next);
-        byNext[next]!.add(id);
+        byNext[next]!.push(id);
         latest = Math.max(latest, next);
       }
       return found;

@@ -44,7 +44,9 @@ export function readTrace(file: string): TraceRequest[] {
   try {
     text = readFileSync(file, "utf8");
   } catch (error) {
-    throw new BenchError(`The trace ${file} can't be read: ${error instanceof Error ? error.message : error}.`);
+    throw new BenchError(
+      `The trace ${file} can't be read: ${error instanceof Error ? error.message : error}.`,
+    );
   }
   const requests: TraceRequest[] = [];
   text.split("\n").forEach((line, index) => {

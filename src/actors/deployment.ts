@@ -57,6 +57,7 @@ export function gatewayOptions(config: Config, info: ServiceInfo): GatewayOption
   return {
     info,
     maxAttempts: config.scheduler.maxAttempts,
+    isolateTenants: config.engine.isolateTenants,
     stallMs: config.server.stallMs,
     closeMs: config.scheduler.closeMs,
     tickMs: config.runtime.gatewayTickMs,

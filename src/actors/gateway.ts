@@ -11,6 +11,7 @@ import type {
   ServiceSnapshot,
 } from "../gateway/generation.js";
 import type { ActorRef, Behaviour, Context } from "../runtime/actor.js";
+import { cacheSalt } from "./cache-salt.js";
 import { CreditPost } from "./credit-post.js";
 import { DEADLINE_REASON } from "./endings.js";
 import { GatewayCounters } from "./gateway-counters.js";
@@ -33,6 +34,8 @@ export interface GatewayOptions {
   readonly info: ServiceInfo;
   /** Attempts of one request, at most: what kills its lane every time must not do so for ever. */
   readonly maxAttempts: number;
+  /** Tenants share no cached prefixes. */
+  readonly isolateTenants: boolean;
   /** Held tokens that the reader does not take for so long fail the request, in milliseconds. */
   readonly stallMs: number;
   /** A request that was taken back is let go after so long even if no lane confirms, in milliseconds. */
@@ -211,7 +214,8 @@ export class GatewayActor implements Behaviour<AppMessage>, GenerationService {
     });
     if (!ref) return full;
     const region = new PromptRegion(ref, ctx.bytes(ref), prompt, sampling);
-    const live = new LiveRequest(id, request, sink, region, ctx.now());
+    const salt = cacheSalt(this.options.isolateTenants, request.tenant, request.cacheSalt);
+    const live = new LiveRequest(id, request, sink, region, salt, ctx.now());
     ctx.traceId = id;
     if (this.#scheduler.size > 0 || !ctx.tell(this.#scheduler.to, { type: "submit", ...live.journey() })) {
       ctx.slab().free(ref);

@@ -1,3 +1,4 @@
+import type { CacheSalt } from "../engine/engine.js";
 import type { StreamServeError } from "../errors.js";
 import type {
   DeliveredTokens,
@@ -56,6 +57,7 @@ export class LiveRequest {
     readonly request: GenerationRequest,
     readonly sink: GenerationSink,
     readonly region: PromptRegion,
+    readonly salt: CacheSalt,
     now: number,
   ) {
     this.submittedAt = now;
@@ -87,6 +89,8 @@ export class LiveRequest {
       class: this.request.class === "offline" ? 1 : 0,
       tenant: this.#tenant,
       reservedTokens: 0,
+      salt0: this.salt[0],
+      salt1: this.salt[1],
       deadline: this.deadline,
       creditUpTo: this.creditUpTo,
       temperature: sampling.temperature,

@@ -40,6 +40,9 @@ const journey = {
   reservedTokens: u32,
   /** Whom it is served for (see tenant.ts); 0: nobody in particular. */
   tenant: u32,
+  /** Who shares cached prefixes with it: see cache-salt.ts. */
+  salt0: f64,
+  salt1: f64,
   /** Milliseconds on the system's clock; 0: none. */
   deadline: f64,
   /** Output tokens that the reader takes without a further grant, counted from index 0. */

@@ -40,7 +40,10 @@ export class PrefillPrompt implements Prefilling, Held {
   /** Its sequence, made now if there is none; throws what `createSequence` throws. */
   open(engine: LaneEngine): SequenceHandle {
     if (this.handle) return this.handle;
-    const created = engine.createSequence(this.tokens, this.journey.outputFrom, this.sampling);
+    const created = engine.createSequence(this.tokens, this.journey.outputFrom, this.sampling, [
+      this.journey.salt0,
+      this.journey.salt1,
+    ]);
     this.handle = created.handle;
     this.cachedTokens = created.cachedTokens;
     this.computed = created.cachedTokens;

@@ -35,6 +35,8 @@ export interface GenerateOptions {
   readonly class?: RequestClass;
   /** Whom it is for: tenants that wait share the machine by tokens. Absent: one tenant with all who don't say. */
   readonly tenant?: string;
+  /** Only requests with the same salt share cached prefixes, and learn from times what was asked. */
+  readonly cacheSalt?: string;
   /** Fail with `deadline_exceeded` when not done after so many milliseconds. */
   readonly deadlineMs?: number;
   /** Cancels the generation; the iteration then throws `cancelled`. */

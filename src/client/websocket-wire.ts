@@ -36,6 +36,7 @@ export function generateMessage(id: string, credit: number, options: ChatOptions
     ignore_eos: options.ignoreEos,
     class: options.class,
     user: options.tenant,
+    cache_salt: options.cacheSalt,
     deadline_ms: options.deadlineMs,
   });
 }

@@ -41,6 +41,11 @@ const engine = z
     kvTokens: count.default(16_384),
     /** Tokens in a KV block. */
     blockTokens: z.union([z.literal(16), z.literal(32)]).default(32),
+    /**
+     * Tenants share no cached prefixes, so that none learns from the time of an answer what another has asked; each
+     * then pays for prompts that they have in common.
+     */
+    isolateTenants: z.boolean().default(false),
     /** Context limit in tokens; 0: the model's own. */
     contextTokens: z.number().int().nonnegative().default(0),
     /**

@@ -54,7 +54,8 @@ export class LeafHeap {
     for (;;) {
       let below = 2 * place + 1;
       if (below >= this.#items.length) break;
-      if (below + 1 < this.#items.length && this.#before(this.#items[below + 1]!, this.#items[below]!)) below++;
+      if (below + 1 < this.#items.length && this.#before(this.#items[below + 1]!, this.#items[below]!))
+        below++;
       if (!this.#before(this.#items[below]!, block)) break;
       this.#put(place, this.#items[below]!);
       place = below;

@@ -6,12 +6,12 @@ import {
   type KvCounts,
   type LaneEngine,
   type LaneLimits,
+  NO_SALT,
   type RowResult,
   type Sampling,
   type SequenceHandle,
   type StepResult,
   type StepRow,
-  NO_SALT,
 } from "./engine.js";
 import { type StepCostModel, stepMs } from "./simulated-cost.js";
 import { draw, kvCell, mix, type SimulatedModel } from "./simulated-model.js";
@@ -61,7 +61,12 @@ export class SimulatedLane implements LaneEngine {
     this.limits = options.limits;
   }
 
-  createSequence(prompt: Uint32Array, outputFrom: number, sampling: Sampling, salt: CacheSalt = NO_SALT): CreatedSequence {
+  createSequence(
+    prompt: Uint32Array,
+    outputFrom: number,
+    sampling: Sampling,
+    salt: CacheSalt = NO_SALT,
+  ): CreatedSequence {
     const { contextTokens, vocabulary } = this.limits;
     if (prompt.length === 0 || prompt.length > contextTokens) {
       throw invalid(`A prompt of ${prompt.length} tokens does not fit a context of 1 to ${contextTokens}.`);

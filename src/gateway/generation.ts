@@ -17,6 +17,8 @@ export interface GenerationRequest {
   readonly class: RequestClass;
   /** Whose share of the machine it is served from; absent or empty: that of all who don't say. */
   readonly tenant?: string;
+  /** Only requests with the same salt share cached prefixes with it; absent or empty: all that have none. */
+  readonly cacheSalt?: string;
   /** The request fails with `deadline_exceeded` when it is not done this long after it was submitted; 0: none. */
   readonly deadlineMs: number;
   /** Tokens that may be sent before the first `grant`; `Infinity` for a reader that takes all. */

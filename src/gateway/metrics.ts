@@ -181,6 +181,13 @@ const COUNTERS: readonly Row<ServiceSnapshot>[] = [
   ["vllm:generation_tokens_total", "Output tokens.", (s) => s.outputTokens],
   ["vllm:spec_decode_num_draft_tokens_total", "Draft tokens proposed.", (s) => s.draftTokens],
   ["vllm:spec_decode_num_accepted_tokens_total", "Draft tokens accepted.", (s) => s.acceptedTokens],
+  ["streamserve_prefix_cache_hits_total", "Prompt blocks found in the prefix cache.", (s) => s.kv.prefixHits],
+  ["streamserve_prefix_cache_misses_total", "Whole prompt blocks not found there.", (s) => s.kv.prefixMisses],
+  [
+    "streamserve_prefix_cache_evictions_total",
+    "Cached blocks that gave way to others.",
+    (s) => s.kv.prefixEvictions,
+  ],
   ["vllm:num_preemptions_total", "Requests that gave way and were prefilled again.", (s) => s.preemptions],
   ["streamserve_resumptions_total", "Requests continued after their lane died.", (s) => s.resumptions],
   ["streamserve_dead_letters_total", "Messages that no actor could be given.", (s) => s.deadLetters],

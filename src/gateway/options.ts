@@ -24,6 +24,7 @@ const parameters = {
   ignoreEos: checks.ignoreEos,
   class: checks.class,
   tenant: checks.tenant,
+  cacheSalt: checks.cacheSalt,
   deadlineMs: checks.deadlineMs,
   signal: z.instanceof(AbortSignal).optional(),
 };

@@ -24,6 +24,8 @@ export interface Parameters {
   readonly class: RequestClass;
   /** Whose share it is served from; undefined: nobody's in particular. */
   readonly tenant: string | undefined;
+  /** Who may share its cached prefixes; undefined: all who name none. */
+  readonly cacheSalt: string | undefined;
   readonly deadlineMs: number;
 }
 
@@ -90,6 +92,7 @@ export const checks = {
   ignoreEos: or(z.boolean(), false),
   class: maybe(z.enum(["interactive", "offline"])),
   tenant: maybe(wellFormedText.pipe(z.string().max(LONGEST_TENANT))),
+  cacheSalt: maybe(wellFormedText.pipe(z.string().max(LONGEST_TENANT))),
   deadlineMs: or(z.number().min(0).max(DAY_MS), 0),
 };
 
@@ -111,6 +114,7 @@ export const wireParameters = {
   ignore_eos: checks.ignoreEos,
   class: checks.class,
   user: checks.tenant,
+  cache_salt: checks.cacheSalt,
   deadline_ms: checks.deadlineMs,
 };
 
@@ -135,6 +139,7 @@ export function fromWire(wire: Wire, logprobs: number): Parameters {
     ignoreEos: wire.ignore_eos,
     class: wire.class ?? "interactive",
     tenant: wire.user,
+    cacheSalt: wire.cache_salt,
     deadlineMs: wire.deadline_ms,
   };
 }

@@ -92,6 +92,7 @@ export function prepare(
     sampling: sampling(parameters, core.codec.stopIds),
     class: parameters.class,
     ...(parameters.tenant === undefined ? {} : { tenant: parameters.tenant }),
+    ...(parameters.cacheSalt === undefined ? {} : { cacheSalt: parameters.cacheSalt }),
     deadlineMs: parameters.deadlineMs,
     credit: options.credit,
     stops: parameters.stops,

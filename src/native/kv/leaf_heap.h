@@ -9,8 +9,9 @@ namespace streamserve {
 
 inline constexpr uint32_t kNoBlock = ~uint32_t{0};
 
-// A binary heap, the longest idle block first; of equals the lower number, so that runs repeat. A block is in one
-// heap at most: all heaps share `places`, where each block's place in its heap is kept. Nothing here allocates.
+// A binary heap, the longest idle block first; of equals the lower number, so that runs repeat. A block is in
+// one heap at most: all heaps share `places`, where each block's place in its heap is kept. Nothing here
+// allocates.
 class LeafHeap {
  public:
   // `since[block]`: since when a block is idle. Both must outlive the heap and have an element a block.

@@ -177,9 +177,9 @@ void KvPool::grow(std::span<const Growth> rows) {
     wanted += blocks - std::min(blocks, row.sequence->blocks.size());
   }
   if (wanted > free_.size() + prefixes_.idle()) {
-    throw EngineError(ErrorCode::kKvExhausted, "The step needs " + std::to_string(wanted) +
-                                                   " more KV blocks; " +
-                                                   std::to_string(free_.size() + prefixes_.idle()) + " are free.");
+    throw EngineError(ErrorCode::kKvExhausted,
+                      "The step needs " + std::to_string(wanted) + " more KV blocks; " +
+                          std::to_string(free_.size() + prefixes_.idle()) + " are free.");
   }
   for (const Growth& row : rows) {
     Sequence& sequence = *row.sequence;
@@ -209,9 +209,9 @@ bool KvPool::settle(Sequence& sequence) {
   return true;
 }
 
-// Makes the sequence's next full block known. Where an equal one is known, the sequence holds that one from now on:
-// so all known blocks of a chain are held by whoever holds its end, and cached leaves can always give way. False
-// when that can't be done; the block is only not shared then.
+// Makes the sequence's next full block known. Where an equal one is known, the sequence holds that one from
+// now on: so all known blocks of a chain are held by whoever holds its end, and cached leaves can always give
+// way. False when that can't be done; the block is only not shared then.
 bool KvPool::remember(Sequence& sequence, std::span<const uint32_t> tokens, const ChainHash& hash) {
   const uint32_t at = sequence.hashed_blocks;
   const uint32_t own = sequence.blocks[at];

@@ -39,8 +39,8 @@ struct KvCounts {
   uint32_t cached = 0;
   uint32_t used = 0;
   uint32_t sequences = 0;
-  // Whole prompt blocks that new sequences asked for, ever: found in the prefix cache, and not found; and cached
-  // blocks that gave way, ever.
+  // Whole prompt blocks that new sequences asked for, ever: found in the prefix cache, and not found; and
+  // cached blocks that gave way, ever.
   uint64_t prefix_hits = 0;
   uint64_t prefix_misses = 0;
   uint64_t prefix_evictions = 0;
@@ -66,8 +66,8 @@ class KvPool {
   KvCounts counts() const;
 
   // A new sequence of `lane`. Leading full blocks of `prompt` that are in the prefix cache are shared, at
-  // most up to the token before the last, and only among sequences of one `salt`. Throws `kv_exhausted` beyond
-  // kMostSequences.
+  // most up to the token before the last, and only among sequences of one `salt`. Throws `kv_exhausted`
+  // beyond kMostSequences.
   SequenceHandle create(uint32_t lane, std::span<const uint32_t> prompt, Sampler sampler,
                         uint32_t& cached_tokens, const ChainHash& salt = {});
   // The live sequence of `lane`; throws `stale_handle`.

@@ -17,12 +17,12 @@ namespace streamserve {
 // Hash of the chain `parent` followed by a block of `tokens`.
 ChainHash extend_chain(const ChainHash& parent, std::span<const uint32_t> tokens);
 
-// A node is a full block that holds what its chain names; its parent holds the block before. A block is idle when no
-// sequence holds it. Idle leaves are the candidates for eviction: of each class of history the longest idle, and of
-// these the one of least worth, worth being expected reuse per time times the time to compute it again. Evicted
-// blocks are remembered for a while as ghosts, so that what eviction costs is learnt too. Finding a victim takes
-// O(classes + log blocks). src/engine/prefix-index.ts is the same policy for the simulated pool. Not thread-safe:
-// the pool's lock guards it.
+// A node is a full block that holds what its chain names; its parent holds the block before. A block is idle
+// when no sequence holds it. Idle leaves are the candidates for eviction: of each class of history the
+// longest idle, and of these the one of least worth, worth being expected reuse per time times the time to
+// compute it again. Evicted blocks are remembered for a while as ghosts, so that what eviction costs is
+// learnt too. Finding a victim takes O(classes + log blocks). src/engine/prefix-index.ts is the same policy
+// for the simulated pool. Not thread-safe: the pool's lock guards it.
 class PrefixCache {
  public:
   // `attention_tokens`: tokens of context whose attention costs as much as everything else of a token.
@@ -32,8 +32,8 @@ class PrefixCache {
   std::optional<uint32_t> find(const ChainHash& hash, const ChainHash& parent,
                                std::span<const uint32_t> tokens) const;
   // Makes `block`, full, computed and held by a sequence, a node below the block `above` (kNoBlock at the
-  // beginning of a chain). `begins`: the first block of its sequence that was not found. False when its chain is
-  // known already. Throws bad_alloc; then nothing has changed.
+  // beginning of a chain). `begins`: the first block of its sequence that was not found. False when its chain
+  // is known already. Throws bad_alloc; then nothing has changed.
   bool insert(uint32_t block, const ChainHash& hash, const ChainHash& parent,
               std::span<const uint32_t> tokens, uint32_t above, bool begins);
   bool contains(uint32_t block) const { return nodes_[block].known; }
