@@ -105,7 +105,7 @@ export function replayLru(trace: readonly TraceRequest[], blocks: number): Repla
 
 /**
  * The offline optimum: evicts the block that will be asked for last (Belady, 1966). A child is never asked for
- * before its parent, so that leaves go first by themselves.
+ * before its parent; of those that the same request will ask for, the deepest goes first.
  */
 export function replayOptimum(trace: readonly TraceRequest[], blocks: number): ReplayResult {
   const uses = new Map<number, number[]>();
@@ -121,6 +121,8 @@ export function replayOptimum(trace: readonly TraceRequest[], blocks: number): R
   /** Next use of each cached block, and for each request the blocks that it may be the next to use, children last. */
   const nextUse = new Map<number, number>();
   const byNext: number[][] = Array.from({ length: trace.length + 1 }, () => []);
+  const depth = new Map<number, number>();
+  const unsorted = new Uint8Array(trace.length + 1);
   let latest = trace.length;
   let evictions = 0;
   return replay(trace, blocks, {
@@ -132,21 +134,27 @@ export function replayOptimum(trace: readonly TraceRequest[], blocks: number): R
       while (found < chain.length && nextUse.has(chain[found]!)) found++;
       for (const id of chain) nextUse.delete(id);
       while (nextUse.size > blocks - chain.length) {
-        const id = byNext[latest]!.pop();
+        const last = byNext[latest]!;
+        // Of those never asked for again the order is all one.
+        if (unsorted[latest] && latest < trace.length) last.sort((a, b) => depth.get(a)! - depth.get(b)!);
+        unsorted[latest] = 0;
+        const id = last.pop();
         if (id === undefined) latest--;
         else if (nextUse.get(id) === latest) {
           nextUse.delete(id);
           evictions++;
         }
       }
-      for (const id of chain) {
+      chain.forEach((id, at) => {
+        depth.set(id, at);
         const turn = (taken.get(id) ?? 0) + 1;
         taken.set(id, turn);
         const next = uses.get(id)![turn] ?? trace.length;
         nextUse.set(id, next);
         byNext[next]!.push(id);
+        unsorted[next] = 1;
         latest = Math.max(latest, next);
-      }
+      });
       return found;
     },
   });
