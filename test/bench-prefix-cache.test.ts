@@ -65,21 +65,25 @@ describe("eviction by worth", () => {
   test("no policy beats the optimum, and a pool for everything finds all that there is", () => {
     const request = fc.record({ branch: fc.nat(4), length: fc.integer({ min: 1, max: 6 }) });
     fc.assert(
-      fc.property(fc.array(request, { minLength: 1, maxLength: 60 }), fc.integer({ min: 6, max: 12 }), (requests, size) => {
-        const trace: TraceRequest[] = requests.map(({ branch, length }) => ({
-          atMs: 0,
-          inputTokens: 0,
-          outputTokens: 0,
-          // Branches share their first block.
-          chain: Array.from({ length }, (_, depth) => (depth === 0 ? 0 : 100 * branch + depth)),
-        }));
-        const { asked, distinct } = reuseOf(trace);
-        const optimum = replayOptimum(trace, size).hits;
-        expect(optimum).toBeGreaterThanOrEqual(replayLru(trace, size).hits);
-        expect(optimum).toBeGreaterThanOrEqual(replayByValue(trace, size, 16, 1000).hits);
-        for (const all of [replayOptimum, replayLru]) expect(all(trace, 1000).hits).toBe(asked - distinct);
-        expect(replayByValue(trace, 1000, 16, 1000).hits).toBe(asked - distinct);
-      }),
+      fc.property(
+        fc.array(request, { minLength: 1, maxLength: 60 }),
+        fc.integer({ min: 6, max: 12 }),
+        (requests, size) => {
+          const trace: TraceRequest[] = requests.map(({ branch, length }) => ({
+            atMs: 0,
+            inputTokens: 0,
+            outputTokens: 0,
+            // Branches share their first block.
+            chain: Array.from({ length }, (_, depth) => (depth === 0 ? 0 : 100 * branch + depth)),
+          }));
+          const { asked, distinct } = reuseOf(trace);
+          const optimum = replayOptimum(trace, size).hits;
+          expect(optimum).toBeGreaterThanOrEqual(replayLru(trace, size).hits);
+          expect(optimum).toBeGreaterThanOrEqual(replayByValue(trace, size, 16, 1000).hits);
+          for (const all of [replayOptimum, replayLru]) expect(all(trace, 1000).hits).toBe(asked - distinct);
+          expect(replayByValue(trace, 1000, 16, 1000).hits).toBe(asked - distinct);
+        },
+      ),
     );
   });
 });

@@ -1,10 +1,10 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type ServingRuntime, startRuntime } from "../dist/actors/start.js";
 import { configSchema } from "../dist/config/schema.js";
+import { GREEDY } from "../dist/engine/engine.js";
 import type { GenerationRequest, GenerationSummary } from "../dist/gateway/generation.js";
 import { resolveModel } from "../dist/model/resolve.js";
 import { openStream, promptOf } from "./streams.js";
-import { GREEDY } from "../dist/engine/engine.js";
 
 /** What the prefix cache saves, and for whom, through the whole runtime with the real model. */
 
