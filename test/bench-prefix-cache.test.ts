@@ -15,7 +15,11 @@ describe("a trace in Mooncake's format", () => {
       outputTokens: whole,
       chain: fc.array(whole, { maxLength: 20 }),
     });
-    fc.assert(fc.property(request, (one) => expect(parseTraceLine(traceLine(one), 1)).toEqual({ ...one })));
+    fc.assert(
+      fc.property(request, (one) => {
+        expect(parseTraceLine(traceLine(one), 1)).toEqual({ ...one });
+      }),
+    );
   });
 
   test("says which line is wrong and why, and never anything else", () => {
