@@ -5,7 +5,7 @@ import { readMetadata } from "../dist/engine/metadata.js";
 import { closeEngine, NativeLane, openEngine } from "../dist/engine/native-engine.js";
 import { ERROR_CODES, StreamServeError } from "../dist/errors.js";
 import { type GgufValue, ggufFile } from "./gguf-file.js";
-import { ModelDirectory, type TinyOptions, tinyModel } from "./tiny-model.js";
+import { ModelDirectory, TINY, type TinyOptions, tinyModel } from "./tiny-model.js";
 
 /** Damaged and foreign model files, through the door that every file comes in by. */
 
@@ -129,6 +129,21 @@ test("arrays that no model has are refused before anyone pays for them", () => {
 const u32 = (value: number): GgufValue => ({ type: "u32", value });
 const text = (value: string): GgufValue => ({ type: "string", value });
 
+/** The tiny model's header as another family's. */
+function headerOf(architecture: string): Record<string, GgufValue> {
+  const key = (name: string) => `${architecture}.${name}`;
+  return {
+    "general.architecture": text(architecture),
+    [key("block_count")]: u32(TINY.layers),
+    [key("context_length")]: u32(TINY.context),
+    [key("embedding_length")]: u32(TINY.embedding),
+    [key("feed_forward_length")]: u32(TINY.feedForward),
+    [key("attention.head_count")]: u32(TINY.heads),
+    [key("attention.head_count_kv")]: u32(TINY.kvHeads),
+    [key("attention.layer_norm_rms_epsilon")]: { type: "f32", value: 1e-5 },
+  };
+}
+
 describe("what a file asks for and the engine lacks is named", () => {
   test.each<[string, TinyOptions, string, RegExp]>([
     [
@@ -138,10 +153,40 @@ describe("what a file asks for and the engine lacks is named", () => {
       /"mamba"/,
     ],
     [
-      "experts",
-      { metadata: { "llama.expert_count": u32(8) } },
+      "experts that all tokens share",
+      { metadata: { "llama.expert_count": u32(8), "llama.expert_shared_count": u32(1) } },
       "model_architecture_unsupported",
-      /mixture of experts/,
+      /experts that all tokens share/,
+    ],
+    [
+      "more experts a token than there are",
+      { metadata: { "llama.expert_count": u32(8), "llama.expert_used_count": u32(9) } },
+      "model_file_invalid",
+      /9 of 8 experts/,
+    ],
+    [
+      "experts that are not there",
+      { metadata: { "llama.expert_count": u32(8), "llama.expert_used_count": u32(2) } },
+      "model_file_invalid",
+      /ffn_gate_inp/,
+    ],
+    [
+      "experts in a family without",
+      { metadata: { ...headerOf("gemma3"), "gemma3.expert_count": u32(8) } },
+      "model_architecture_unsupported",
+      /mixture of experts in the architecture gemma3/,
+    ],
+    [
+      "a window in a family without",
+      { metadata: { ...headerOf("qwen2"), "qwen2.attention.sliding_window": u32(64) } },
+      "model_architecture_unsupported",
+      /sliding-window attention in the architecture qwen2/,
+    ],
+    [
+      "a bias that its family needs",
+      { metadata: headerOf("qwen2") },
+      "model_file_invalid",
+      /blk\.0\.attn_q\.bias/,
     ],
     [
       "a scaling of RoPE",

@@ -78,6 +78,7 @@ Engine::Engine(const EngineOptions& options)
     : model_({options.path,
               options.instruction_set,
               options.exact,
+              options.context_tokens,
               {options.cache, options.copy_weights, thread_count(options.threads)}}),
       context_tokens_(context_of(options, model_.config())),
       pool_(layout_of(options, model_.config()), block_count(options)) {

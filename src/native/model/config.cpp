@@ -11,6 +11,7 @@ namespace {
 // No model comes near; keeps every product of two of them far from overflow.
 constexpr uint64_t kMostExtent = 1 << 24;
 constexpr uint32_t kMostLayers = 1024;
+constexpr uint32_t kMostExperts = 1024;
 // What the attention kernel takes.
 constexpr uint32_t kMostHeadDim = 256;
 constexpr uint32_t kHeadDimStep = 16;
@@ -48,6 +49,27 @@ class Reader {
   const std::string prefix_;
 };
 
+void read_experts(const Reader& reader, ModelConfig& config) {
+  const uint64_t experts = reader.optional("expert_count").value_or(0);
+  if (experts == 0) {
+    if (config.family->experts == Presence::kAlways) invalid("expert_count is missing");
+    config.feed_forward = reader.count("feed_forward_length");
+    return;
+  }
+  if (config.family->experts == Presence::kNever) {
+    unsupported("a mixture of experts in the architecture " + config.architecture);
+  }
+  if (reader.optional("expert_shared_count").value_or(0) > 0) unsupported("experts that all tokens share");
+  config.experts = reader.count("expert_count");
+  config.experts_used = reader.count("expert_used_count");
+  if (config.experts > kMostExperts || config.experts_used > config.experts) {
+    invalid(std::to_string(config.experts_used) + " of " + std::to_string(config.experts) +
+            " experts cannot be used");
+  }
+  const auto own = reader.optional("expert_feed_forward_length");
+  config.feed_forward = reader.count(own ? "expert_feed_forward_length" : "feed_forward_length");
+}
+
 double positive(const Reader& reader, const std::string& key, double otherwise) {
   const double value = reader.real(key).value_or(otherwise);
   if (!std::isfinite(value) || value <= 0) invalid(key + " is not a positive number");
@@ -65,14 +87,14 @@ Rope read_rope(const Reader& reader, const ModelConfig& config) {
   Rope rope;
   rope.base = positive(reader, "rope.freq_base", rope.base);
   rope.attention_factor = positive(reader, "rope.scaling.attn_factor", 1);
+  rope.original_context = reader.count("rope.scaling.original_context_length", config.context);
   const std::string scaling = reader.text("rope.scaling.type").value_or("none");
-  if (scaling == "none") return rope;
+  if (scaling == "none" || (scaling == "longrope" && config.family->long_rope)) return rope;
   rope.factor = positive(reader, "rope.scaling.factor", 1);
   if (scaling == "linear") {
     rope.scaling = RopeScaling::kLinear;
   } else if (scaling == "yarn") {
     rope.scaling = RopeScaling::kYarn;
-    rope.original_context = reader.count("rope.scaling.original_context_length", config.context);
     rope.fast_turns = positive(reader, "rope.scaling.yarn_beta_fast", rope.fast_turns);
     rope.slow_turns = positive(reader, "rope.scaling.yarn_beta_slow", rope.slow_turns);
     for (const char* key : {"rope.scaling.yarn_log_multiplier", "rope.scaling.yarn_ext_factor",
@@ -147,7 +169,7 @@ ModelConfig read_config(const ModelSource& source) {
   config.layers = reader.count("block_count");
   if (config.layers > kMostLayers) invalid("block_count is " + std::to_string(config.layers));
   config.embedding = reader.count("embedding_length");
-  config.feed_forward = reader.count("feed_forward_length");
+  read_experts(reader, config);
   config.heads = reader.count("attention.head_count");
   config.kv_heads = reader.count("attention.head_count_kv", config.heads);
   if (config.heads % config.kv_heads != 0) {
@@ -167,7 +189,6 @@ ModelConfig read_config(const ModelSource& source) {
   if (!epsilon || !(*epsilon > 0) || !(*epsilon < 1))
     invalid("attention.layer_norm_rms_epsilon is missing or odd");
   config.norm_epsilon = static_cast<float>(*epsilon);
-  if (reader.optional("expert_count").value_or(0) > 0) unsupported("a mixture of experts");
   config.rotated = read_rotated(reader, config);
   read_kinds(reader, config);
   read_scales(reader, config);

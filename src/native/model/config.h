@@ -24,7 +24,10 @@ struct ModelConfig {
   std::string architecture;
   uint32_t layers = 0;
   uint32_t embedding = 0;
-  uint32_t feed_forward = 0;
+  uint32_t feed_forward = 0;  // of each expert, in a mixture
+  // Experts of a layer, and how many of them compute a token; 0: no mixture.
+  uint32_t experts = 0;
+  uint32_t experts_used = 0;
   uint32_t heads = 0;
   uint32_t kv_heads = 0;
   uint32_t head_dim = 0;

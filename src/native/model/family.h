@@ -42,6 +42,8 @@ struct Family {
   float default_logit_cap = 0;
   // Base of the rotation in layers with a window, which then no scaling applies to; 0: as in the others.
   double local_rope_base = 0;
+  // Divisors of rotation frequencies may come in two sets, for short contexts and for long ones.
+  bool long_rope = false;
   // With so many layers (the 27B models) scores are scaled by embedding / heads instead of the head size;
   // 0: never.
   uint32_t wide_scale_layers = 0;

@@ -28,10 +28,14 @@ Model::Model(const ModelSource& source, const ModelOptions& options)
     : config_(read_config(source)),
       kernels_(pick_kernels(options.instruction_set)),
       weights_(source, config_, kernels_, options.exact, options.memory) {
+  // By the context that is served, not by each text's length: a text's first tokens must not change when it
+  // grows.
+  const uint32_t context = options.context_tokens > 0 ? options.context_tokens : config_.context;
   for (size_t r = 0; r < config_.ropes.size(); ++r) {
     // Factors belong to the rotation that the file scales: the first.
-    const std::vector<double> own =
-        rope_frequencies(config_.ropes[r], config_.rotated, r == 0 ? weights_.rope_factors() : nullptr);
+    const float* factors =
+        r == 0 ? weights_.rope_factors(context > config_.ropes[r].original_context) : nullptr;
+    const std::vector<double> own = rope_frequencies(config_.ropes[r], config_.rotated, factors);
     frequencies_.insert(frequencies_.end(), own.begin(), own.end());
     amplitudes_.insert(amplitudes_.end(), own.size(), config_.ropes[r].attention_factor);
   }

@@ -16,6 +16,8 @@ struct ModelOptions {
   std::string instruction_set;
   // Widen all matrices to f32: slow, and the reference for everything else.
   bool exact = false;
+  // The longest context that will be asked for; 0: the model's own.
+  uint32_t context_tokens = 0;
   // How packed weights are kept; its threads read and pack at load.
   WeightMemoryOptions memory;
 };

@@ -21,11 +21,13 @@ void run_pack_jobs(const ModelSource& source, const Kernels& kernels, const std:
         const PackJob& job = *order[i];
         raw.resize(*job.tensor->bytes);
         source.read(*job.tensor, raw);
-        const PackedMatrix& target = *job.target;
-        const uint32_t tiles = (target.rows + kTileRows - 1) / kTileRows;
-        const uint8_t* rows = raw.data() + job.first_row * (raw.size() / job.tensor->shape[1]);
-        kernels.pack(job.format, rows, target.packing, target.rows, target.cols, 0, tiles,
-                     packed + job.packed_offset);
+        const size_t row_bytes = raw.size() / (job.tensor->shape[1] * job.tensor->shape[2]);
+        for (const PackPart& part : job.parts) {
+          const PackedMatrix& target = *part.target;
+          const uint32_t tiles = (target.rows + kTileRows - 1) / kTileRows;
+          kernels.pack(job.format, raw.data() + part.first_row * row_bytes, target.packing, target.rows,
+                       target.cols, 0, tiles, packed + part.packed_offset);
+        }
       }
     } catch (...) {
       next.store(order.size());

@@ -10,12 +10,18 @@
 
 namespace streamserve {
 
-struct PackJob {
-  const TensorInfo* tensor;
-  uint64_t first_row;    // of the tensor; the target says how many follow
-  Format format;         // of the tensor
+// Rows of a tensor that become a matrix of their own.
+struct PackPart {
+  uint64_t first_row;    // the target says how many follow
   size_t packed_offset;  // in the packed memory
   PackedMatrix* target;  // gets its data pointer
+};
+
+// A tensor, which is read once.
+struct PackJob {
+  const TensorInfo* tensor;
+  Format format;
+  std::vector<PackPart> parts;
 };
 
 // Runs all jobs on up to `threads` threads, the largest first; rethrows the first failure once all have

@@ -18,9 +18,9 @@ struct Rope {
   double factor = 1;
   // Cosines and sines are multiplied by it, so scores are by its square.
   double attention_factor = 1;
-  // YaRN: the context that the model was trained for, and the full turns in it from which a dimension counts
-  // as fast, or up to which as slow.
+  // The context that the model was trained for before it was extended.
   double original_context = 0;
+  // YaRN: full turns in that context from which a dimension counts as fast, or up to which as slow.
   double fast_turns = 32;
   double slow_turns = 1;
 };

@@ -26,11 +26,13 @@ DigestBytes digest_of(const PackPlan& plan) {
   };
   for (const PackJob& job : plan.jobs) {
     add(*job.tensor);
-    digest.add(job.first_row);
-    digest.add(static_cast<uint64_t>(job.target->packing));
-    digest.add(uint64_t{job.target->rows});
-    digest.add(uint64_t{job.target->cols});
-    digest.add(uint64_t{job.packed_offset});
+    for (const PackPart& part : job.parts) {
+      digest.add(part.first_row);
+      digest.add(static_cast<uint64_t>(part.target->packing));
+      digest.add(uint64_t{part.target->rows});
+      digest.add(uint64_t{part.target->cols});
+      digest.add(uint64_t{part.packed_offset});
+    }
   }
   add(*plan.embedding);
   return digest.finish();

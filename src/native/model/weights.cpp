@@ -24,8 +24,13 @@ Format known_format(const TensorInfo& tensor) {
                         "; this engine reads F32, F16, BF16, Q8_0, Q4_0 and Q4_1.");
 }
 
-std::string shape_text(uint64_t cols, uint64_t rows) {
-  return std::to_string(cols) + " x " + std::to_string(rows);
+std::string shape_text(uint64_t cols, uint64_t rows, uint64_t depth) {
+  const std::string text = std::to_string(cols) + " x " + std::to_string(rows);
+  return depth == 1 ? text : text + " x " + std::to_string(depth);
+}
+
+std::string shape_text(const TensorInfo& tensor) {
+  return shape_text(tensor.shape[0], tensor.shape[1], tensor.shape[2]);
 }
 
 }  // namespace
@@ -40,44 +45,50 @@ struct Weights::Plan {
   std::unordered_set<std::string> used;
   size_t bytes = 0;
 
-  const TensorInfo* find(const std::string& name, uint64_t cols, uint64_t rows) {
+  const TensorInfo* find(const std::string& name, uint64_t cols, uint64_t rows, uint64_t depth = 1) {
     const TensorInfo* tensor = source.tensor(name);
     if (!tensor) return nullptr;
-    if (tensor->shape[0] != cols || tensor->shape[1] != rows || tensor->shape[2] != 1 ||
+    if (tensor->shape[0] != cols || tensor->shape[1] != rows || tensor->shape[2] != depth ||
         tensor->shape[3] != 1) {
-      throw EngineError(ErrorCode::kModelFileInvalid, "The tensor " + name + " is " +
-                                                          shape_text(tensor->shape[0], tensor->shape[1]) +
-                                                          ", not " + shape_text(cols, rows) + ".");
+      throw EngineError(ErrorCode::kModelFileInvalid, "The tensor " + name + " is " + shape_text(*tensor) +
+                                                          ", not " + shape_text(cols, rows, depth) + ".");
     }
     known_format(*tensor);
     used.insert(name);
     return tensor;
   }
 
-  const TensorInfo& need(const std::string& name, uint64_t cols, uint64_t rows) {
-    const TensorInfo* tensor = find(name, cols, rows);
+  const TensorInfo& need(const std::string& name, uint64_t cols, uint64_t rows, uint64_t depth = 1) {
+    const TensorInfo* tensor = find(name, cols, rows, depth);
     if (!tensor)
       throw EngineError(ErrorCode::kModelFileInvalid, "The model file has no tensor " + name + ".");
     return *tensor;
   }
 
-  // Packs `count` rows from `first` on. `target` must stay where it is until the jobs have run.
-  void rows(const TensorInfo& tensor, uint64_t first, uint64_t count, PackedMatrix& target) {
+  // The tensor's rows, `counts` of them for each target in order. The targets must stay where they are until
+  // the jobs have run.
+  void split(const TensorInfo& tensor, const std::vector<std::pair<uint64_t, PackedMatrix*>>& targets) {
     const Format format = known_format(tensor);
     const Packing packing = exact ? Packing::kFloat32 : natural_packing(format);
-    const uint32_t rows = static_cast<uint32_t>(count);
     const uint32_t cols = static_cast<uint32_t>(tensor.shape[0]);
-    const size_t size = kernels.packed_bytes(packing, rows, cols);
-    if (size == 0) {
-      throw EngineError(ErrorCode::kModelFormatUnsupported,
-                        "The tensor " + tensor.name + " (" + shape_text(cols, rows) + ") cannot be packed.");
+    PackJob job{&tensor, format, {}};
+    uint64_t first = 0;
+    for (const auto& [count, target] : targets) {
+      const uint32_t rows = static_cast<uint32_t>(count);
+      const size_t size = kernels.packed_bytes(packing, rows, cols);
+      if (size == 0) {
+        throw EngineError(ErrorCode::kModelFormatUnsupported,
+                          "The tensor " + tensor.name + " (" + shape_text(tensor) + ") cannot be packed.");
+      }
+      *target = {packing, rows, cols, nullptr};
+      job.parts.push_back({first, bytes, target});
+      bytes += (size + kKernelAlignment - 1) / kKernelAlignment * kKernelAlignment;
+      first += count;
     }
-    target = {packing, rows, cols, nullptr};
-    jobs.push_back({&tensor, first, format, bytes, &target});
-    bytes += (size + kKernelAlignment - 1) / kKernelAlignment * kKernelAlignment;
+    jobs.push_back(std::move(job));
   }
 
-  void matrix(const TensorInfo& tensor, PackedMatrix& target) { rows(tensor, 0, tensor.shape[1], target); }
+  void matrix(const TensorInfo& tensor, PackedMatrix& target) { split(tensor, {{tensor.shape[1], &target}}); }
 
   AlignedArray<float> vector(const TensorInfo& tensor) {
     std::vector<uint8_t> raw(*tensor.bytes);
@@ -138,21 +149,46 @@ void Weights::plan_layer(Plan& plan, const ModelConfig& config, uint32_t index) 
   }
   if (family.fused) {
     const TensorInfo& qkv = plan.need(prefix + "attn_qkv.weight", width, queries + 2 * keys);
-    plan.rows(qkv, 0, queries, layer.query.weights);
-    plan.rows(qkv, queries, keys, layer.key.weights);
-    plan.rows(qkv, queries + keys, keys, layer.value.weights);
-    const TensorInfo& both = plan.need(prefix + "ffn_up.weight", width, 2 * feed);
-    plan.rows(both, 0, feed, layer.gate.weights);
-    plan.rows(both, feed, feed, layer.up.weights);
+    plan.split(qkv,
+               {{queries, &layer.query.weights}, {keys, &layer.key.weights}, {keys, &layer.value.weights}});
   } else {
     linear("attn_q", width, queries, family.projection_bias, layer.query);
     linear("attn_k", width, keys, family.projection_bias, layer.key);
     linear("attn_v", width, keys, family.projection_bias, layer.value);
+  }
+  linear("attn_output", queries, width, family.other_bias, layer.attention_out);
+  if (config.experts > 0) return plan_experts(plan, config, index);
+  if (family.fused) {
+    const TensorInfo& both = plan.need(prefix + "ffn_up.weight", width, 2 * feed);
+    plan.split(both, {{feed, &layer.gate.weights}, {feed, &layer.up.weights}});
+  } else {
     linear("ffn_gate", width, feed, family.other_bias, layer.gate);
     linear("ffn_up", width, feed, family.other_bias, layer.up);
   }
-  linear("attn_output", queries, width, family.other_bias, layer.attention_out);
   linear("ffn_down", feed, width, family.other_bias, layer.down);
+}
+
+void Weights::plan_experts(Plan& plan, const ModelConfig& config, uint32_t index) {
+  const std::string prefix = "blk." + std::to_string(index) + ".";
+  LayerWeights& layer = layers_[index];
+  layer.experts.resize(config.experts);
+  plan.matrix(plan.need(prefix + "ffn_gate_inp.weight", config.embedding, config.experts), layer.router);
+  const auto stack = [&](const char* name, uint64_t cols, uint64_t rows,
+                         PackedMatrix ExpertWeights::*member) {
+    const TensorInfo& tensor = plan.need(prefix + name, cols, rows, config.experts);
+    std::vector<std::pair<uint64_t, PackedMatrix*>> targets;
+    for (ExpertWeights& expert : layer.experts) targets.emplace_back(rows, &(expert.*member));
+    plan.split(tensor, targets);
+  };
+  stack("ffn_gate_exps.weight", config.embedding, config.feed_forward, &ExpertWeights::gate);
+  stack("ffn_up_exps.weight", config.embedding, config.feed_forward, &ExpertWeights::up);
+  stack("ffn_down_exps.weight", config.feed_forward, config.embedding, &ExpertWeights::down);
+  // They read the same packed activations.
+  if (layer.experts[0].gate.packing != layer.experts[0].up.packing) {
+    throw EngineError(ErrorCode::kModelFormatUnsupported,
+                      "The tensors " + prefix + "ffn_gate_exps.weight and " + prefix +
+                          "ffn_up_exps.weight are kept in formats that need different activations.");
+  }
 }
 
 Weights::Weights(const ModelSource& source, const ModelConfig& config, const Kernels& kernels, bool exact,
@@ -164,12 +200,15 @@ Weights::Weights(const ModelSource& source, const ModelConfig& config, const Ker
   for (uint32_t l = 0; l < config.layers; ++l) {
     plan_layer(plan, config, l);
     const LayerWeights& layer = layers_[l];
-    branches_ = branches_ || layer.attention_post_norm || layer.feed_forward_post_norm ||
-                layer.attention_out.bias || layer.down.bias;
+    branches_ = branches_ || !layer.experts.empty() || layer.attention_post_norm ||
+                layer.feed_forward_post_norm || layer.attention_out.bias || layer.down.bias;
   }
   output_norm_ = vector(plan.need("output_norm.weight", width, 1));
   if (const TensorInfo* factors = plan.find("rope_freqs.weight", config.rotated / 2, 1)) {
-    rope_factors_ = vector(*factors);
+    rope_factors_ = long_rope_factors_ = vector(*factors);
+  } else if (plan.family.long_rope && source.tensor("rope_factors_long.weight")) {
+    rope_factors_ = vector(plan.need("rope_factors_short.weight", config.rotated / 2, 1));
+    long_rope_factors_ = vector(plan.need("rope_factors_long.weight", config.rotated / 2, 1));
   }
   const TensorInfo& embedding = plan.need("token_embd.weight", width, config.vocabulary);
   // Without a head of its own a model reads its embeddings backwards.
@@ -181,7 +220,9 @@ Weights::Weights(const ModelSource& source, const ModelConfig& config, const Ker
   embedding_row_bytes_ = format_row_bytes(embedding_format_, config.embedding);
   const PackPlan packing{std::move(plan.jobs), plan.bytes, &embedding};
   memory_ = WeightMemory(source, kernels, packing, options);
-  for (const PackJob& job : packing.jobs) job.target->data = memory_.packed() + job.packed_offset;
+  for (const PackJob& job : packing.jobs) {
+    for (const PackPart& part : job.parts) part.target->data = memory_.packed() + part.packed_offset;
+  }
 }
 
 void Weights::embed(const Kernels& kernels, uint32_t token, float* out) const {

@@ -20,6 +20,13 @@ struct Linear {
   const float* bias = nullptr;  // nullptr: nothing
 };
 
+// One expert of a mixture.
+struct ExpertWeights {
+  PackedMatrix gate{};
+  PackedMatrix up{};
+  PackedMatrix down{};
+};
+
 // Norms that a family lacks are nullptr.
 struct LayerWeights {
   const float* attention_norm = nullptr;
@@ -35,6 +42,9 @@ struct LayerWeights {
   Linear gate;
   Linear up;
   Linear down;
+  // A mixture of experts, in place of gate, up and down.
+  PackedMatrix router{};
+  std::vector<ExpertWeights> experts;
 };
 
 class Weights {
@@ -52,13 +62,18 @@ class Weights {
   // Widens the embedding of a token.
   void embed(const Kernels& kernels, uint32_t token, float* out) const;
   // Divisors of the rotation frequencies, rotated/2 of them; nullptr for none.
-  const float* rope_factors() const { return rope_factors_; }
+  // `long_context`: those for contexts beyond the one that the model was first trained for, where they
+  // differ.
+  const float* rope_factors(bool long_context) const {
+    return long_context ? long_rope_factors_ : rope_factors_;
+  }
   // Where the bytes of packed matrices and embeddings are and come from.
   const WeightMemory& memory() const { return memory_; }
 
  private:
   struct Plan;
 
+  void plan_experts(Plan& plan, const ModelConfig& config, uint32_t index);
   void plan_layer(Plan& plan, const ModelConfig& config, uint32_t index);
   const float* keep(AlignedArray<float> vector);
 
@@ -71,6 +86,7 @@ class Weights {
   bool branches_ = false;
   const float* output_norm_ = nullptr;
   const float* rope_factors_ = nullptr;
+  const float* long_rope_factors_ = nullptr;
   PackedMatrix head_{};
 };
 

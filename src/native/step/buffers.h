@@ -25,8 +25,8 @@ struct StepBuffers {
   AlignedArray<float> projected;  // [token][query_stride]
   AlignedArray<float> attended;   // [token][attended_stride]
   AlignedArray<float> feed;       // [token][feed_stride]
-  AlignedArray<float> branch;  // [token][embedding]: see Forward::join; nothing where no family part needs it
-  AlignedArray<float> cosines;  // [token][rotations of the model]
+  AlignedArray<float> branch;     // [token][embedding]: see Forward::join; nothing where nothing joins
+  AlignedArray<float> cosines;    // [token][rotations of the model]
   AlignedArray<float> sines;
   AlignedArray<float> normed;  // [token][embedding]: the attention input, and then its residual
   AlignedArray<float> residual;

@@ -8,6 +8,7 @@
 
 #include "sampling/logits.h"
 #include "step/residual.h"
+#include "step/units.h"
 
 namespace streamserve {
 namespace {
@@ -20,11 +21,6 @@ constexpr uint32_t kTokensAChunk = 16;
 constexpr uint32_t kPositionsAChunk = 16;
 // Chunks of a matrix product for each core: enough to even out a core that is slow or comes late.
 constexpr uint32_t kChunksACore = 6;
-// Chunks begin at multiples of so many tiles: the kernels take that many at once.
-constexpr uint32_t kTilesAUnit = 4;
-
-uint32_t divide_up(uint32_t a, uint32_t b) { return (a + b - 1) / b; }
-
 bool is_quantised(Packing packing) {
   return packing == Packing::kInt4Affine || packing == Packing::kInt4Symmetric ||
          packing == Packing::kInt8Symmetric;
@@ -34,9 +30,6 @@ void add_to(float* x, const float* y, size_t count) {
   for (size_t i = 0; i < count; ++i) x[i] += y[i];
 }
 
-uint32_t tiles_of(const PackedMatrix& matrix) { return divide_up(matrix.rows, kTileRows); }
-uint32_t units_of(const PackedMatrix& matrix) { return divide_up(tiles_of(matrix), kTilesAUnit); }
-
 }  // namespace
 
 Forward::Forward(const Model& model, KvPool& pool, uint32_t tokens)
@@ -44,7 +37,8 @@ Forward::Forward(const Model& model, KvPool& pool, uint32_t tokens)
       config_(model.config()),
       kernels_(model.kernels()),
       pool_(pool),
-      buffers_(model, tokens) {
+      buffers_(model, tokens),
+      experts_(model, tokens) {
   program_.reserve(most_regions());
   chunks_.reserve(most_regions());
   row_of_token_.reserve(tokens);
@@ -53,6 +47,7 @@ Forward::Forward(const Model& model, KvPool& pool, uint32_t tokens)
 void Forward::prepare(Batch& batch, uint32_t cores, uint32_t threads) {
   batch_ = &batch;
   inline_tokens_ = batch.tokens <= kInlineTokens;
+  experts_.begin(batch.tokens);
   buffers_.reserve_logits(model_, batch.logits);
   if (buffers_.samplers.size() <= threads) buffers_.samplers.resize(threads + 1);
   program_.clear();
@@ -80,9 +75,20 @@ void Forward::prepare(Batch& batch, uint32_t cores, uint32_t threads) {
     add_pack(Operation::kPackAttended, l);
     add_matmul(Operation::kAttentionOut, l);
     add_pack(Operation::kPackFeedInput, l);
-    add_matmul(Operation::kGateUp, l);
-    add_pack(Operation::kPackGated, l);
-    add_matmul(Operation::kDown, l);
+    if (config_.experts == 0) {
+      add_matmul(Operation::kGateUp, l);
+      add_pack(Operation::kPackGated, l);
+      add_matmul(Operation::kDown, l);
+      continue;
+    }
+    add_matmul(Operation::kRoute, l);
+    add_pack(Operation::kChoose, l);
+    // Which experts the tokens will choose is not known yet: chunks are shares of what it then comes to.
+    const uint32_t slot_chunks = divide_up(experts_.slots(), kTokensAChunk);
+    if (!inline_tokens_) add(Operation::kPackExperts, l, slot_chunks);
+    add(Operation::kExpertsGateUp, l, kChunksACore * cores);
+    if (!inline_tokens_) add(Operation::kPackExpertsGated, l, slot_chunks);
+    add(Operation::kExpertsDown, l, kChunksACore * cores);
   }
   if (batch.logits > 0) {
     add(Operation::kHead, 0, std::min(units_of(model_.weights().head()), 4 * kChunksACore * cores));
@@ -140,7 +146,11 @@ Forward::Matrices Forward::matrices(Operation operation, uint32_t layer) const {
     case Operation::kPackAttended:
     case Operation::kAttentionOut:
       return {{{{&w.attention_out.weights, joined}}}, 1, config_.embedding, !branches};
+    case Operation::kRoute:
+      return {{{{&w.router, experts_.scores()}}}, 1, config_.experts, false};
     case Operation::kPackFeedInput:
+      if (config_.experts > 0) return matrices(Operation::kRoute, layer);
+      [[fallthrough]];
     case Operation::kGateUp:
       return {{{{&w.gate.weights, buffers_.feed.get()},
                 {&w.up.weights, buffers_.feed.get() + config_.feed_forward}}},
@@ -156,6 +166,8 @@ void Forward::run(uint32_t region, uint32_t chunk, ThreadScratch scratch) noexce
   const auto [operation, layer] = program_[region];
   const uint32_t begin = chunk * kTokensAChunk;
   const uint32_t end = std::min(batch_->tokens, begin + kTokensAChunk);
+  const uint32_t end_slot = std::min(experts_.slots(), begin + kTokensAChunk);
+  const LayerWeights& w = model_.weights().layers()[layer];
   switch (operation) {
     case Operation::kEmbed:
       return embed(begin, end);
@@ -172,7 +184,18 @@ void Forward::run(uint32_t region, uint32_t chunk, ThreadScratch scratch) noexce
     case Operation::kAttentionOut:
     case Operation::kGateUp:
     case Operation::kDown:
+    case Operation::kRoute:
       return multiply(matrices(operation, layer), chunk, chunks_[region]);
+    case Operation::kChoose:
+      return experts_.choose(begin, end);
+    case Operation::kPackExperts:
+      return experts_.pack_input(w, buffers_.normed.get(), begin, end_slot);
+    case Operation::kExpertsGateUp:
+      return experts_.gate_up(w, chunk, chunks_[region]);
+    case Operation::kPackExpertsGated:
+      return experts_.pack_gated(w, begin, end_slot);
+    case Operation::kExpertsDown:
+      return experts_.down(w, chunk, chunks_[region]);
     case Operation::kHead:
       return multiply_head(chunk, chunks_[region]);
     case Operation::kSample:
@@ -182,8 +205,11 @@ void Forward::run(uint32_t region, uint32_t chunk, ThreadScratch scratch) noexce
 
 void Forward::finish(uint32_t region) noexcept {
   const auto [operation, layer] = program_[region];
+  const LayerWeights& w = model_.weights().layers()[layer];
+  const bool feeds = operation == Operation::kDown || operation == Operation::kExpertsDown;
   const bool last = layer + 1 == config_.layers;
-  if (operation == Operation::kDown && last && batch_->logits > 0) gather_head_input();
+  if (feeds && last && batch_->logits > 0) gather_head_input();
+  if (operation == Operation::kChoose) experts_.sort();
   if (!inline_tokens_) return;
   switch (operation) {
     case Operation::kEmbed:
@@ -196,7 +222,14 @@ void Forward::finish(uint32_t region) noexcept {
       return pack(Operation::kPackFeedInput, layer, 0, batch_->tokens);
     case Operation::kGateUp:
       return pack(Operation::kPackGated, layer, 0, batch_->tokens);
+    case Operation::kRoute:
+      experts_.choose(0, batch_->tokens);
+      experts_.sort();
+      return experts_.pack_input(w, buffers_.normed.get(), 0, experts_.slots());
+    case Operation::kExpertsGateUp:
+      return experts_.pack_gated(w, 0, experts_.slots());
     case Operation::kDown:
+    case Operation::kExpertsDown:
       if (!last) pack(Operation::kPackAttentionInput, layer + 1, 0, batch_->tokens);
       return;
     default:
@@ -218,16 +251,26 @@ void Forward::embed(uint32_t begin, uint32_t end) {
   }
 }
 
-// Adds what attention or feed-forward gave to the residual stream, after its bias and norm. Where a model has
-// neither, their last matrix adds to the stream itself.
-void Forward::join(const float* branch_bias, const float* branch_norm, uint32_t begin, uint32_t end) {
+void Forward::join_attention(const LayerWeights& w, uint32_t begin, uint32_t end) {
+  if (!model_.weights().branches()) return;
+  for (uint32_t t = begin; t < end; ++t) join(w.attention_out.bias, w.attention_post_norm, t);
+}
+
+void Forward::join_feed(const LayerWeights& w, uint32_t begin, uint32_t end) {
   if (!model_.weights().branches()) return;
   for (uint32_t t = begin; t < end; ++t) {
-    float* branch = buffers_.branch.get() + size_t{t} * config_.embedding;
-    if (branch_bias) add_to(branch, branch_bias, config_.embedding);
-    if (branch_norm) normalise(branch, branch_norm, config_.norm_epsilon, config_.embedding, branch);
-    add_to(buffers_.hidden.get() + size_t{t} * config_.embedding, branch, config_.embedding);
+    if (config_.experts > 0) experts_.sum(t, buffers_.branch.get() + size_t{t} * config_.embedding);
+    join(w.down.bias, w.feed_forward_post_norm, t);
   }
+}
+
+// Adds what attention or feed-forward gave to the residual stream, after its bias and norm. Where a model has
+// neither, their last matrix adds to the stream itself.
+void Forward::join(const float* branch_bias, const float* branch_norm, uint32_t token) {
+  float* branch = buffers_.branch.get() + size_t{token} * config_.embedding;
+  if (branch_bias) add_to(branch, branch_bias, config_.embedding);
+  if (branch_norm) normalise(branch, branch_norm, config_.norm_epsilon, config_.embedding, branch);
+  add_to(buffers_.hidden.get() + size_t{token} * config_.embedding, branch, config_.embedding);
 }
 
 // Biases and norms of a token's projections, before their rotation.
@@ -298,7 +341,8 @@ void Forward::pack(Operation operation, uint32_t layer, uint32_t begin, uint32_t
   const Matrices next = matrices(operation, layer);
   if (operation == Operation::kPackAttentionInput) prepare_attention_input(layer, begin, end);
   if (operation == Operation::kPackFeedInput) {
-    join(w.attention_out.bias, w.attention_post_norm, begin, end);
+    join_attention(w, begin, end);
+    if (config_.experts > 0) prepare_router_input(w, begin, end);
   }
   if (operation == Operation::kPackGated) prepare_gated(w, begin, end);
   uint32_t panels = 0;
@@ -316,6 +360,10 @@ void Forward::pack(Operation operation, uint32_t layer, uint32_t begin, uint32_t
         kernels_.pack_activations(buffers_.normed.get(), config_.embedding, begin, end, out);
         break;
       case Operation::kPackFeedInput:
+        if (config_.experts > 0) {
+          kernels_.pack_activations(buffers_.normed.get(), config_.embedding, begin, end, out);
+          break;
+        }
         kernels_.norm_pack_activations(buffers_.hidden.get(), config_.embedding, w.feed_forward_norm,
                                        config_.norm_epsilon, begin, end, out);
         break;
@@ -369,7 +417,7 @@ void Forward::multiply(const Matrices& matrices, uint32_t chunk, uint32_t chunks
 // error of the whole network comes from these small matrices, see docs/decisions/activations.md.
 void Forward::prepare_attention_input(uint32_t layer, uint32_t begin, uint32_t end) {
   const std::vector<LayerWeights>& layers = model_.weights().layers();
-  if (layer > 0) join(layers[layer - 1].down.bias, layers[layer - 1].feed_forward_post_norm, begin, end);
+  if (layer > 0) join_feed(layers[layer - 1], begin, end);
   const LayerWeights& w = layers[layer];
   const bool refine = is_quantised(w.value.weights.packing);
   for (uint32_t t = begin; t < end; ++t) {
@@ -384,6 +432,15 @@ void Forward::prepare_attention_input(uint32_t layer, uint32_t begin, uint32_t e
   const Activations out{batch_->tokens, w.value.weights.cols, w.value.weights.packing,
                         buffers_.panels.get() + StepBuffers::kResidualPanel * buffers_.panel_bytes};
   kernels_.pack_activations(buffers_.residual.get(), config_.embedding, begin, end, out);
+}
+
+// The experts read the same rows as their router.
+void Forward::prepare_router_input(const LayerWeights& w, uint32_t begin, uint32_t end) {
+  for (uint32_t t = begin; t < end; ++t) {
+    const size_t row = size_t{t} * config_.embedding;
+    normalise(buffers_.hidden.get() + row, w.feed_forward_norm, config_.norm_epsilon, config_.embedding,
+              buffers_.normed.get() + row);
+  }
 }
 
 void Forward::prepare_gated(const LayerWeights& w, uint32_t begin, uint32_t end) {
@@ -401,7 +458,7 @@ void Forward::gather_head_input() {
   const PackedMatrix& head = model_.weights().head();
   for (const BatchRow& row : batch_->rows) {
     const uint32_t from = row.first_token + row.tokens - row.logits;
-    join(last.down.bias, last.feed_forward_post_norm, from, from + row.logits);
+    join_feed(last, from, from + row.logits);
     std::copy_n(buffers_.hidden.get() + size_t{from} * config_.embedding,
                 size_t{row.logits} * config_.embedding,
                 buffers_.gathered.get() + size_t{row.first_logits} * config_.embedding);

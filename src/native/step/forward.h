@@ -11,6 +11,7 @@
 #include "model/model.h"
 #include "step/batch.h"
 #include "step/buffers.h"
+#include "step/experts.h"
 
 namespace streamserve {
 
@@ -28,7 +29,7 @@ class Forward final : public Program {
   size_t samplers() const { return buffers_.samplers.size(); }
 
   // Most regions that a program can have.
-  uint32_t most_regions() const { return 3 + model_.config().layers * 10; }
+  uint32_t most_regions() const { return 3 + model_.config().layers * 13; }
 
   std::span<const uint32_t> regions() const override { return chunks_; }
   void run(uint32_t region, uint32_t chunk, ThreadScratch scratch) noexcept override;
@@ -47,6 +48,12 @@ class Forward final : public Program {
     kGateUp,
     kPackGated,
     kDown,
+    kRoute,
+    kChoose,
+    kPackExperts,
+    kExpertsGateUp,
+    kPackExpertsGated,
+    kExpertsDown,
     kHead,
     kSample,
   };
@@ -84,12 +91,15 @@ class Forward final : public Program {
   Matrices matrices(Operation operation, uint32_t layer) const;
 
   void embed(uint32_t begin, uint32_t end);
-  void join(const float* branch_bias, const float* branch_norm, uint32_t begin, uint32_t end);
+  void join_attention(const LayerWeights& weights, uint32_t begin, uint32_t end);
+  void join_feed(const LayerWeights& weights, uint32_t begin, uint32_t end);
+  void join(const float* branch_bias, const float* branch_norm, uint32_t token);
   void prepare_heads(const LayerWeights& weights, float* query);
   void rotate(uint32_t layer, uint32_t begin, uint32_t end);
   void attend(uint32_t layer, const AttentionChunk& chunk, ThreadScratch scratch);
   void pack(Operation operation, uint32_t layer, uint32_t begin, uint32_t end);
   void prepare_attention_input(uint32_t layer, uint32_t begin, uint32_t end);
+  void prepare_router_input(const LayerWeights& weights, uint32_t begin, uint32_t end);
   void prepare_gated(const LayerWeights& weights, uint32_t begin, uint32_t end);
   void multiply(const Matrices& matrices, uint32_t chunk, uint32_t chunks);
   void multiply_head(uint32_t chunk, uint32_t chunks);
@@ -103,6 +113,7 @@ class Forward final : public Program {
   const Kernels& kernels_;
   KvPool& pool_;
   StepBuffers buffers_;
+  Experts experts_;
 
   Batch* batch_ = nullptr;
   // Few tokens: packing and rotating are too short to share, and run between two regions.
