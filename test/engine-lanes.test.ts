@@ -227,7 +227,7 @@ test("a step that fails leaves its sequences as they were, penalties and all", (
       sample: true,
     };
     const bad = { sequence: neighbour, tokens: [poison], drafts: 0, sample: true };
-    expect(() => lane.submit([row, bad]).collect()).toThrowError(coded("internal"));
+    expect(() => lane.submit([row, bad]).collect()).toThrowError(coded("model_file_invalid"));
     expect(lane.length(neighbour)).toBe(0);
     tokens.push(...lane.submit([row]).collect().rows[0]!.tokens);
   }

@@ -170,8 +170,9 @@ StepOutcome Lane::collect() {
   for (BatchRow& row : batch_.rows) settle(row, failure != Failure::kNone);
   if (failure == Failure::kOutOfMemory) throw std::bad_alloc();
   if (failure == Failure::kLogitsNotFinite) {
-    throw EngineError(ErrorCode::kInternal,
-                      "The model gave logits that are not finite numbers; the step was undone.");
+    throw EngineError(ErrorCode::kModelFileInvalid,
+                      "The model's weights give logits that are not finite numbers: its file is damaged; "
+                      "download it again.");
   }
   outcome.compute_ms = task->compute_ms();
   outcome.wait_ms = task->wait_ms();

@@ -73,8 +73,9 @@ class Lane {
     const Task* task = running_.load();
     return !task || task->done();
   }
-  // Waits for the step and gives its outcome. Throws `native_argument_invalid` without a step, `internal`
-  // when the model gave logits that are not finite, `out_of_memory`: then every sequence is as it was before.
+  // Waits for the step and gives its outcome. Throws `native_argument_invalid` without a step,
+  // `model_file_invalid` when the weights give logits that are not finite,
+  // `out_of_memory`: then every sequence is as it was before.
   StepOutcome collect();
 
   // Log-probabilities of the whole vocabulary after each of `ids` from index `from` on, by a sequence of its

@@ -1,5 +1,6 @@
 #include "gguf/gguf.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "error.h"
@@ -99,6 +100,8 @@ void Reader::place_tensors(uint64_t header_end, uint64_t file_bytes) {
     invalid("asks for an alignment of " + std::to_string(alignment) + " bytes; a power of two is needed");
   }
   const uint64_t start = (header_end + alignment - 1) / alignment * alignment;
+  uint64_t end = start;
+  bool sizes_known = true;
   for (TensorInfo& tensor : tensors_) {
     uint64_t elements = 1;
     for (const uint64_t extent : tensor.shape) {
@@ -121,6 +124,8 @@ void Reader::place_tensors(uint64_t header_end, uint64_t file_bytes) {
       }
       bytes = blocks * format->block_bytes;
       tensor.bytes = bytes;
+    } else {
+      sizes_known = false;
     }
     if (start > file_bytes || tensor.offset > file_bytes - start ||
         bytes > file_bytes - start - tensor.offset) {
@@ -129,7 +134,14 @@ void Reader::place_tensors(uint64_t header_end, uint64_t file_bytes) {
                             " does: it is cut off or damaged; download it again.");
     }
     tensor.offset += start;
+    end = std::max(end, tensor.offset + bytes);
     if (!source_.add_tensor(tensor)) invalid("has the tensor " + tensor.name + " twice");
+  }
+  // Writers pad the last tensor too. More than that is no part of any model: two files in one, or a wrong
+  // header.
+  if (!tensors_.empty() && sizes_known && file_bytes > end && file_bytes - end >= alignment) {
+    invalid("goes on for " + std::to_string(file_bytes - end) +
+            " bytes after its last tensor: it is damaged or not what it was; download it again");
   }
 }
 
