@@ -3,12 +3,16 @@ import { StreamServeClient } from "../client/websocket-client.js";
 import { StreamServeError } from "../errors.js";
 import { create, element } from "./page.js";
 
+/** Pixels from the end of the conversation within which new text is followed. */
+const NEAR_END = 80;
+
 /** The chat: one WebSocket, opened when first needed and again after it was lost. */
 export class Chat {
   readonly #key: () => string | undefined;
   readonly #messages = element("messages", HTMLOListElement);
   readonly #prompt = element("prompt", HTMLTextAreaElement);
   readonly #send = element("send", HTMLButtonElement);
+  readonly #openings = element("openings", HTMLDivElement);
   #turns: ChatTurn[] = [];
   #client: StreamServeClient | undefined;
   #stop: AbortController | undefined;
@@ -25,17 +29,20 @@ export class Chat {
       event.preventDefault();
       void this.#ask(this.#prompt.value.trim());
     });
-    element("clear", HTMLButtonElement).addEventListener("click", () => {
-      this.#stop?.abort();
-      this.#turns = [];
-      this.#messages.replaceChildren();
-    });
+    element("clear", HTMLButtonElement).addEventListener("click", () => this.#clear());
+    for (const opening of this.#openings.querySelectorAll("button")) {
+      opening.addEventListener("click", () => {
+        if (this.#stop === undefined) void this.#ask(opening.textContent ?? "");
+      });
+    }
   }
 
   async #ask(content: string): Promise<void> {
     if (content === "") return;
     this.#prompt.value = "";
-    this.#show("user").textContent = content;
+    this.#openings.hidden = true;
+    const question = this.#show("user");
+    question.textContent = content;
     const turns: ChatTurn[] = [...this.#turns, { role: "user", content }];
     const bubble = this.#show("assistant");
     const figures = create("div", { className: "figures" });
@@ -46,14 +53,46 @@ export class Chat {
       const answer = await this.#stream(turns, bubble, figures, this.#stop.signal);
       this.#turns = [...turns, { role: "assistant", content: answer }];
     } catch (error) {
-      figures.textContent = error instanceof StreamServeError ? error.message : String(error);
-      if (error instanceof StreamServeError && error.code === "connection_failed") this.#client = undefined;
-      // What was read stays part of the conversation, as it does on the screen.
+      this.#tell(error, figures);
+      // What was read stays part of the conversation, as it does on the screen; else the question can be mended.
       if (bubble.textContent) this.#turns = [...turns, { role: "assistant", content: bubble.textContent }];
+      else {
+        bubble.remove();
+        question.classList.add("unanswered");
+        if (this.#prompt.value === "") this.#prompt.value = content;
+      }
     } finally {
       this.#stop = undefined;
       this.#send.textContent = "Send";
+      this.#prompt.focus({ preventScroll: true });
     }
+  }
+
+  #tell(error: unknown, figures: HTMLElement): void {
+    const stopped = error instanceof StreamServeError && error.code === "cancelled";
+    figures.textContent = stopped ? "Stopped." : error instanceof Error ? error.message : String(error);
+    figures.classList.toggle("failed", !stopped);
+    figures.scrollIntoView({ block: "nearest" });
+    if (stopped) return;
+    // The socket may be what failed: the next question opens another.
+    void this.#client?.close();
+    this.#client = undefined;
+  }
+
+  #clear(): void {
+    this.#stop?.abort();
+    this.#turns = [];
+    this.#messages.replaceChildren();
+    this.#openings.hidden = false;
+    this.#prompt.focus();
+  }
+
+  /** Whoever has scrolled up to read is left there. */
+  #append(bubble: HTMLElement, text: string): void {
+    const { scrollHeight, scrollTop, clientHeight } = this.#messages;
+    const atEnd = scrollHeight - scrollTop - clientHeight < NEAR_END;
+    bubble.append(text);
+    if (atEnd) this.#messages.scrollTop = this.#messages.scrollHeight;
   }
 
   async #stream(
@@ -79,9 +118,8 @@ export class Chat {
     for await (const delta of generation) {
       first ??= performance.now();
       tokens += delta.tokens;
-      bubble.append(delta.text);
       figures.textContent = live(first - began, performance.now() - first, tokens);
-      this.#messages.scrollTop = this.#messages.scrollHeight;
+      this.#append(bubble, delta.text);
     }
     if (generation.ending !== undefined && first !== undefined) {
       figures.textContent = live(first - began, performance.now() - first, tokens) + tail(generation.ending);

@@ -5,6 +5,10 @@ import type { WireActor } from "./trace-source.js";
 
 /** Points of the chart: two minutes at two a second. */
 const MOST_POINTS = 240;
+const SHOWN_SECONDS = 120;
+const CHART_HEIGHT = 150;
+/** Pixels that a time of day needs. */
+const TICK = 80;
 
 interface Before {
   readonly now: number;
@@ -27,10 +31,17 @@ export class House {
     // Half transparent grey shows on light and dark ground.
     const grid = { stroke: "#88888830", width: 1 };
     const axis = { stroke: ink, grid, ticks: { show: false } };
+    const time = {
+      ...axis,
+      space: TICK,
+      values: (_: uPlot, seconds: number[]) =>
+        seconds.map((at) => new Date(1000 * at).toLocaleTimeString([], { hour12: false })),
+    };
+    const share = { values: (_: uPlot, shares: number[]) => shares.map((of) => `${of}%`) };
     this.#chart = new uPlot(
       {
         width: home.clientWidth,
-        height: 150,
+        height: CHART_HEIGHT,
         legend: { live: false },
         series: [
           {},
@@ -43,13 +54,19 @@ export class House {
           },
           { label: "KV in use, %", stroke: "#f2a33a", width: 2, scale: "%", points: { show: false } },
         ],
-        axes: [axis, axis, { ...axis, side: 1, scale: "%", grid: { show: false } }],
-        scales: { y: { range: (_, __, most) => [0, Math.max(10, most * 1.1)] }, "%": { range: [0, 100] } },
+        axes: [time, axis, { ...axis, ...share, side: 1, scale: "%", grid: { show: false } }],
+        scales: {
+          x: { range: (_, __, last) => [last - SHOWN_SECONDS, last] },
+          y: { range: (_, __, most) => [0, Math.max(10, most * 1.1)] },
+          "%": { range: [0, 100] },
+        },
       },
       this.#points,
       home,
     );
-    new ResizeObserver(() => this.#chart.setSize({ width: home.clientWidth, height: 150 })).observe(home);
+    new ResizeObserver(() => this.#chart.setSize({ width: home.clientWidth, height: CHART_HEIGHT })).observe(
+      home,
+    );
   }
 
   show(now: number, actors: readonly WireActor[], service: ServiceSnapshot): void {

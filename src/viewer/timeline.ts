@@ -3,7 +3,9 @@ import type { WireSpan } from "./trace-source.js";
 
 const ROW = 26;
 const AXIS = 20;
-const LABEL = 120;
+const LABEL = 84;
+/** Width that a tick's text needs. */
+const TICK = 64;
 /** Spans come ten times a second; drawing more often would take time from a model on the same processor. */
 const DRAW_MS = 100;
 /** Spans kept: a window of 10 s of a busy server. */
@@ -30,7 +32,9 @@ export class Timeline {
       this.#paused = this.#paused === undefined ? this.#now() : undefined;
       pause.textContent = this.#paused === undefined ? "Pause" : "Go on";
     });
-    this.#canvas.addEventListener("mousemove", (event) => this.#point(event.offsetX, event.offsetY));
+    for (const type of ["pointermove", "pointerdown"] as const) {
+      this.#canvas.addEventListener(type, ({ offsetX, offsetY }) => this.#point(offsetX, offsetY));
+    }
     setInterval(() => {
       if (!document.hidden) this.#draw();
     }, DRAW_MS);
@@ -118,12 +122,13 @@ export class Timeline {
       pen.globalAlpha = 0.12;
       pen.strokeRect(LABEL, row * ROW + ROW - 0.5, width, 0);
     });
-    const step = Number(this.#window.value) / 5;
+    const ticks = Math.max(1, Math.min(5, Math.floor((width - LABEL) / TICK)));
+    const step = Number(this.#window.value) / ticks;
     for (let tick = Math.ceil(from / step) * step; (tick - from) * perMs < width - LABEL; tick += step) {
       const x = LABEL + (tick - from) * perMs;
       pen.globalAlpha = 0.12;
       pen.strokeRect(x, 0, 0, height - AXIS);
-      pen.globalAlpha = 0.6;
+      pen.globalAlpha = x + TICK > width ? 0 : 0.6;
       pen.fillText(`${(tick / 1000).toFixed(1)} s`, x + 3, height - AXIS / 2);
     }
     pen.globalAlpha = 1;
