@@ -13,7 +13,7 @@ function start(args: readonly string[], env: NodeJS.ProcessEnv = {}): ChildProce
   return spawn(process.execPath, [CLI, ...args], { env: { ...process.env, ...env } });
 }
 
-async function ended(child: ChildProcessWithoutNullStreams, input = "") {
+async function ended(child: ChildProcessWithoutNullStreams, input: string | Buffer = "") {
   let stdout = "";
   let stderr = "";
   child.stdout.on("data", (chunk) => {
@@ -67,6 +67,9 @@ describe("a mistake", () => {
       1,
       /^config_invalid: There is no configuration file nowhere\.yaml/,
     ],
+    [["serve", "--set", "__proto__.port=1"], 1, /^config_unknown_key: /],
+    [["run", "x", "--threads", "100000"], 1, /^config_invalid: .*threads/],
+    [["run", "  "], 1, /^empty_prompt: /],
     [["run", "x", "--model", "nowhere.gguf"], 1, /^model_not_found: /],
     [["serve", "--port", "0", "--model", CLI.replace("main.js", "none/")], 1, /^model_not_found: /],
     [["serve", "--port", "0", "--host", "0.0.0.0"], 1, /^config_invalid: /],
@@ -124,6 +127,33 @@ describe("run", () => {
     );
     const piped = await ended(start(["run", ...greedy]), "Name three colours.");
     expect(piped).toEqual({ status: 0, stdout: argument.stdout, stderr: "" });
+  });
+
+  test.each([
+    ["that is not UTF-8", Buffer.from([0x63, 0xe9]), /^invalid_utf8: /],
+    ["that is empty", "", /^empty_prompt: /],
+    ["of ten megabytes", Buffer.alloc(10 << 20, "a"), /^body_too_large: .*4194304/],
+  ])("a prompt on standard input %s is refused in a line", async (_what, input, message) => {
+    const child = start(["run", ...greedy]);
+    // It stops reading once it has seen too much.
+    child.stdin.on("error", () => {});
+    expect(await ended(child, input)).toMatchObject({
+      status: 1,
+      stdout: "",
+      stderr: expect.stringMatching(message),
+    });
+  });
+
+  test("ends without a word when nobody reads on, as under `| head`", async () => {
+    const child = start(["run", "Tell me a story.", "--max-tokens", "2000", "--temperature", "0"]);
+    let stderr = "";
+    child.stderr.on("data", (chunk) => {
+      stderr += chunk;
+    });
+    await once(child.stdout, "data");
+    child.stdout.destroy();
+    expect(await once(child, "close")).toEqual([0, null]);
+    expect(stderr).toBe("");
   });
 
   test("a prompt with no words for the model is refused in a line", async () => {

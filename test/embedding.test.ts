@@ -83,12 +83,86 @@ describe("StreamServe", () => {
       code: "prompt_too_long",
       details: { promptTokens: 9000, contextTokens: 8192 },
     });
-    await expect(StreamServe.start({ config: { pears: 2 } as never })).rejects.toMatchObject({
-      details: { param: "pears" },
+    expect(await serve.complete({ prompt: new Uint16Array([5, 6]), maxTokens: 1 }).text()).toBeTypeOf(
+      "string",
+    );
+    await expect(serve.complete({ prompt: new Float64Array([5, Number.NaN]) }).text()).rejects.toMatchObject({
+      code: "invalid_parameter",
+      details: { param: "prompt" },
+    });
+    await expect(serve.complete({ prompt: "word ".repeat(200_000) }).text()).rejects.toMatchObject({
+      code: "prompt_too_long",
+      details: { param: "prompt", contextTokens: 8192 },
     });
     await expect(StreamServe.start({ model: "no-such-model" })).rejects.toMatchObject({
       code: "model_not_found",
     });
+  });
+
+  test.each([
+    [
+      "a key that is none",
+      { config: { server: { prot: 1 } } },
+      "config_unknown_key",
+      /"server\.prot".*"port"/,
+    ],
+    ["a section that is none", { config: { pears: {} } }, "config_unknown_key", /"pears".*"pairs"/],
+    ["an option that is none", { modle: "x" }, "config_unknown_key", /"modle".*"model"/],
+    ["a value out of range", { config: { pairs: 0 } }, "config_invalid", /"pairs"/],
+    ["NaN", { config: { engine: { kvTokens: Number.NaN } } }, "config_invalid", /"engine\.kvTokens"/],
+    ["a wrong type", { model: 5 }, "config_invalid", /"model"/],
+    [
+      "more threads than there can be",
+      { config: { engine: { threads: 100_000 } } },
+      "config_invalid",
+      /threads/,
+    ],
+    [
+      "a larger context than the model's",
+      { config: { engine: { contextTokens: 1e9 } } },
+      "config_invalid",
+      /8192/,
+    ],
+    [
+      "an instruction set that is none",
+      { config: { engine: { instructionSet: "x" } } },
+      "config_invalid",
+      /portable/,
+    ],
+    [
+      "mailboxes of an odd size",
+      { config: { runtime: { ringBytes: 300_000 } } },
+      "config_invalid",
+      /power of two/,
+    ],
+    [
+      "mailboxes for no message",
+      { config: { runtime: { signalRingBytes: 64 } } },
+      "config_invalid",
+      />=4096/,
+    ],
+    [
+      "a longer wait than timers have",
+      { config: { server: { stallMs: 2 ** 31 } } },
+      "config_invalid",
+      /stallMs/,
+    ],
+    ["no options at all", null, "config_invalid", /options/],
+  ])("does not start with %s", async (_what, options, code, message) => {
+    await expect(StreamServe.start(options as never)).rejects.toMatchObject({
+      name: "StreamServeError",
+      code,
+      message: expect.stringMatching(message),
+    });
+  });
+
+  test("options that are none are thrown by the iteration, as all that is wrong with them", async () => {
+    for (const options of [undefined, null, 5, { messages, signal: {} }, { messages: [null] }]) {
+      await expect(serve.chat(options as never).text()).rejects.toMatchObject({ name: "StreamServeError" });
+      await expect(serve.complete(options as never).text()).rejects.toMatchObject({
+        name: "StreamServeError",
+      });
+    }
   });
 
   test("lives beside another instance; a closed one refuses and leaves the other alone", async () => {

@@ -113,6 +113,16 @@ describe("a body that is refused", () => {
       "invalid_parameter",
       "top_logprobs",
     ],
+    [
+      "a temperature of minus infinity",
+      '{"messages": [], "temperature": -1e999}',
+      400,
+      "invalid_parameter",
+      "temperature",
+    ],
+    ["credit, which is WebSocket's", chatBody({ credit: 1 }), 400, "invalid_parameter", "credit"],
+    ["__proto__", '{"__proto__": {}, "messages": []}', 400, "invalid_parameter", "__proto__"],
+    ["a message that is null", { messages: [null] }, 400, "invalid_parameter", "messages[0]"],
     ["n of 0", chatBody({ n: 0 }), 400, "invalid_parameter", "n"],
     ["n beyond the limit", chatBody({ n: 129 }), 400, "invalid_parameter", "n"],
     [
@@ -180,6 +190,46 @@ describe("a body that is refused", () => {
     expect(response.statusCode).toBe(413);
     expect(continued).toBe(false);
     asking.destroy();
+  });
+
+  test("megabytes of prompt are told the field and both numbers too", async () => {
+    const refused = await refusal(server.url, chatBody({ messages: user("word ".repeat(200_000)) }));
+    expect(refused).toMatchObject({ status: 400, code: "prompt_too_long", param: "messages" });
+    const { promptTokens, contextTokens } = refused.details;
+    expect(promptTokens).toBeGreaterThan(8192);
+    expect(refused.message).toContain(`at least ${promptTokens} tokens`);
+    expect(refused.message).toContain(`holds ${contextTokens}`);
+  });
+
+  test("the smallest top_p there is keeps the likeliest token, as greedy does", async () => {
+    const text = async (more: object): Promise<unknown> => {
+      const response = await fetch(`${server.url}/v1/chat/completions`, {
+        method: "POST",
+        headers: { "content-type": "application/json" },
+        body: JSON.stringify({ ...chatBody(), ...more }),
+      });
+      const { choices } = (await response.json()) as { choices: { message: { content: string } }[] };
+      return choices[0]?.message.content;
+    };
+    const greedy = await text({});
+    expect(greedy).toMatch(/\w/);
+    expect(await text({ temperature: 1, top_p: Number.MIN_VALUE })).toBe(greedy);
+  });
+
+  test("a body that is refused is read to its end, so that the answer arrives and not a reset", async () => {
+    const { hostname, port } = new URL(server.url);
+    for (const size of [2 << 20, 16 << 20]) {
+      const socket = connect(Number(port), hostname);
+      const length = `Content-Type: application/json\r\nContent-Length: ${size}\r\n\r\n`;
+      socket.write(`POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n${length}`);
+      // The answer comes at once, and more of the body after it.
+      const [head] = (await once(socket, "data")) as [Buffer];
+      expect(String(head)).toMatch(/^HTTP\/1\.1 413 /);
+      socket.end(Buffer.alloc(size, " "));
+      let answer = String(head);
+      for await (const data of socket) answer += String(data);
+      expect(answer).toContain('"code":"body_too_large"');
+    }
   });
 
   test("a prompt that does not fit, with both numbers", async () => {

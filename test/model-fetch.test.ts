@@ -313,7 +313,14 @@ describe("the cache", () => {
     writeFileSync(join(home, "file"), "");
     env = { ...env, STREAMSERVE_MODELS: join(home, "file", "models") };
     catalogue([{ path: join(home, FILE) }]);
-    expect((await pull("tiny")).stderr).toMatch(/^model_download_failed: .*ENOTDIR.*STREAMSERVE_MODELS/m);
+    expect((await pull("tiny")).stderr).toMatch(
+      /^model_download_failed: .*(ENOTDIR|EEXIST).*STREAMSERVE_MODELS/m,
+    );
+    // Here the system says of a new directory that its parent does not exist.
+    env = { ...env, STREAMSERVE_MODELS: "/proc/models" };
+    expect((await pull("tiny")).stderr).toMatch(
+      /^model_download_failed: .*\/proc\/models .*STREAMSERVE_MODELS/m,
+    );
   });
 });
 

@@ -42,8 +42,8 @@ class Bare {
     socket.on("error", () => {});
   }
 
-  static async connect(protocols: string[] = ["streamserve.v1"]): Promise<Bare> {
-    const socket = new WebSocket(`${server.url.replace("http", "ws")}/v1/stream`, protocols);
+  static async connect(protocols: string[] = ["streamserve.v1"], { url } = server): Promise<Bare> {
+    const socket = new WebSocket(`${url.replace("http", "ws")}/v1/stream`, protocols);
     const bare = new Bare(socket);
     await once(socket, "open");
     return bare;
@@ -175,6 +175,32 @@ describe("credit", () => {
   });
 });
 
+test("a client that asks without reading is not listened to, until it reads", async () => {
+  const patient = await startTestServer();
+  const bare = await Bare.connect(["streamserve.v1"], patient);
+  bare.socket.pause();
+  // Each is answered by some hundred bytes: 60 MB, were all of them taken.
+  const pair = [
+    { type: "generate", id: "x".repeat(120), prompt: "a", max_tokens: 1, credit: 0 },
+    { type: "cancel", id: "x".repeat(120) },
+  ];
+  let sent = 0;
+  let held = false;
+  while (!held && sent < 200_000) {
+    bare.send(...pair);
+    sent++;
+    // Client and server share this thread: what is not taken in so many turns is not wanted.
+    let turns = 0;
+    while (bare.socket.bufferedAmount > 1 << 20 && turns++ < 2000) await new Promise(setImmediate);
+    held = turns > 2000;
+  }
+  expect(held).toBe(true);
+  bare.socket.resume();
+  await expect.poll(() => bare.of(pair[0]!.id, "error").length, { timeout: 30_000 }).toBe(sent);
+  bare.socket.close();
+  await patient.close(0);
+});
+
 describe("a violation", () => {
   test.each([
     ["no JSON", "{", { code: "invalid_json", ends: "nothing" }],
@@ -185,6 +211,22 @@ describe("a violation", () => {
       "no id",
       '{"type": "generate", "prompt": "a"}',
       { code: "invalid_parameter", param: "id", ends: "nothing" },
+    ],
+    ["credit without an id", '{"type": "credit", "tokens": 1}', { code: "invalid_parameter", param: "id" }],
+    [
+      "a cancel with a field",
+      '{"type": "cancel", "id": "x", "y": 1}',
+      { code: "invalid_message", ends: "nothing" },
+    ],
+    [
+      "a message of the server's",
+      '{"type": "done", "id": "x"}',
+      { code: "unknown_message", ends: "nothing" },
+    ],
+    [
+      "ids outside the vocabulary",
+      '{"type": "generate", "id": "x", "prompt": [49152]}',
+      { code: "invalid_parameter", param: "prompt", ends: "request" },
     ],
     [
       "credit before generate",

@@ -29,8 +29,9 @@ const SETTLE_MS = 2000;
 
 /**
  * Opens a model file and starts the actors over it. Blocks the thread while weights are read. `notice` is told what
- * people should know and no error is. Throws
- * `config_invalid` for mailboxes that are too small for the lanes, what `openEngine` throws, and what the first actor to fail fails with; then nothing is left open.
+ * people should know and no error is. Throws `config_invalid` for mailboxes that are too small for the lanes and
+ * settings that the engine can't have, what else `openEngine` throws, and what the first actor to fail fails with; then
+ * nothing is left open.
  */
 export async function startRuntime(
   config: Config,
@@ -46,15 +47,17 @@ export async function startRuntime(
     );
   }
   const { kvTokens, blockTokens, threads, instructionSet, contextTokens } = config.engine;
-  const engine = openEngine({
-    path: modelPath,
-    kvTokens,
-    blockTokens,
-    threads,
-    instructionSet,
-    contextTokens,
-    cache: packedCache(config.engine),
-  });
+  const engine = configured(() =>
+    openEngine({
+      path: modelPath,
+      kvTokens,
+      blockTokens,
+      threads,
+      instructionSet,
+      contextTokens,
+      cache: packedCache(config.engine),
+    }),
+  );
   if (engine.notice !== "") notice(engine.notice);
   const { totalBlocks } = engineKv(engine.id);
   const info = {
@@ -128,6 +131,16 @@ function calibrations(config: Config, engine: EngineInfo): Calibrations {
     }
   };
   return { decode: timed("decode"), prefill: timed("prefill") };
+}
+
+/** Arguments come from the configuration: those that the engine refuses are its fault. */
+function configured<T>(open: () => T): T {
+  try {
+    return open();
+  } catch (error) {
+    if (!(error instanceof StreamServeError) || error.code !== "native_argument_invalid") throw error;
+    throw new StreamServeError("config_invalid", error.message, error.details, { cause: error });
+  }
 }
 
 async function settled(gateway: GatewayActor, withinMs: number): Promise<void> {

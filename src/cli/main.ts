@@ -100,6 +100,12 @@ forwarded(
   await simulate(args);
 });
 
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  // `| head` has read enough: nothing is wrong, and nobody is left to write to.
+  if (error.code !== "EPIPE") explain(new Error(`standard output can't be written: ${error.message}`));
+  process.exit();
+});
+
 try {
   await program.parseAsync();
 } catch (error) {

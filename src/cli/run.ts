@@ -18,7 +18,11 @@ export interface RunOptions extends ServingOptions {
 /** Answers `prompt`, or standard input when it is not a terminal; with neither, chats until /exit or Ctrl-D. */
 export async function run(prompt: string | undefined, options: RunOptions): Promise<void> {
   const { model, ...config } = configOf(options);
-  const asked = prompt ?? (process.stdin.isTTY ? undefined : await standardInput());
+  const { maxBodyBytes } = config.server;
+  const asked = prompt ?? (process.stdin.isTTY ? undefined : await standardInput(maxBodyBytes));
+  if (asked !== undefined && asked.trim() === "") {
+    throw new StreamServeError("empty_prompt", "There is nothing to answer: give a prompt with text in it.");
+  }
   await fetchShown(model);
   const serve = await StreamServe.start({ model, config });
   try {
@@ -137,10 +141,24 @@ function sampling({ maxTokens, temperature, seed }: RunOptions) {
   };
 }
 
-async function standardInput(): Promise<string> {
+/** All of standard input. Throws `body_too_large` for endless input, and `invalid_utf8`. */
+async function standardInput(mostBytes: number): Promise<string> {
   const chunks: Buffer[] = [];
+  let bytes = 0;
   for await (const chunk of process.stdin) {
+    bytes += chunk.length;
+    if (bytes > mostBytes) {
+      throw new StreamServeError(
+        "body_too_large",
+        `Standard input is longer than ${mostBytes} bytes (server.maxBodyBytes): send less.`,
+        { maxBodyBytes: mostBytes },
+      );
+    }
     chunks.push(chunk);
   }
-  return Buffer.concat(chunks).toString("utf8");
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(Buffer.concat(chunks));
+  } catch {
+    throw new StreamServeError("invalid_utf8", "Standard input holds bytes that are not UTF-8: convert it.");
+  }
 }

@@ -27,11 +27,13 @@ export class GenerationStream implements TextGeneration {
   #error: StreamServeError | undefined;
   #cancelled = false;
 
+  /** A `signal` that is none is left to whoever checks the options. */
   constructor(source: StreamSource, signal?: AbortSignal) {
     this.#source = source;
+    if (!(signal instanceof AbortSignal)) return;
     this.#signal = signal;
-    signal?.addEventListener("abort", this.#aborted, { once: true });
-    if (signal?.aborted) queueMicrotask(this.#aborted);
+    signal.addEventListener("abort", this.#aborted, { once: true });
+    if (signal.aborted) queueMicrotask(this.#aborted);
   }
 
   get ending(): Ending | undefined {

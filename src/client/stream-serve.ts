@@ -1,5 +1,6 @@
 import type { z } from "zod";
-import { type Config, configSchema } from "../config/schema.js";
+import { checkConfig } from "../config/load.js";
+import type { Config, configSchema } from "../config/schema.js";
 import { StreamServeError } from "../errors.js";
 import type { ServingCore } from "../gateway/core.js";
 import { generateText } from "../gateway/generate-text.js";
@@ -9,7 +10,6 @@ import { asStreamServeError } from "../gateway/http-errors.js";
 import { openCore } from "../gateway/open-core.js";
 import { type CheckedOptions, checkChat, checkComplete } from "../gateway/options.js";
 import { encodePrompt, OPTION_NAMES, prepare } from "../gateway/prepare.js";
-import { check } from "../gateway/validation.js";
 import type { LogEntry } from "../runtime/threads/system.js";
 import { GenerationStream } from "./generation-stream.js";
 import type { ChatOptions, CompleteOptions, TextGeneration } from "./text-generation.js";
@@ -40,12 +40,19 @@ export class StreamServe implements AsyncDisposable {
 
   /**
    * Opens the model and starts its actors. Several instances may live in a process, each with its own threads.
-   * Throws `config_invalid` and what opening a model throws.
+   * Throws `config_unknown_key`, `config_invalid` and what opening a model throws.
    */
   static async start(options: StartOptions = {}): Promise<StreamServe> {
-    const model = options.model === undefined ? {} : { model: options.model };
-    const config = check(configSchema, { ...options.config, ...model });
-    return new StreamServe(await openCore(config, options.onLog), config.server);
+    if (typeof options !== "object" || options === null) {
+      throw new StreamServeError(
+        "config_invalid",
+        "The options of StreamServe.start are an object, or absent.",
+      );
+    }
+    const { model, config, onLog, ...unknown } = options;
+    const values = { ...config, ...(model === undefined ? {} : { model }), ...unknown };
+    const checked = checkConfig([{ values, place: () => undefined }]);
+    return new StreamServe(await openCore(checked, onLog), checked.server);
   }
 
   get info(): ServiceInfo {
@@ -58,12 +65,12 @@ export class StreamServe implements AsyncDisposable {
    * later are thrown by the iteration, as `StreamServeError`.
    */
   chat(options: ChatOptions): TextGeneration {
-    return this.#generate(() => checkChat(options), options.signal);
+    return this.#generate(() => checkChat(options), options?.signal);
   }
 
   /** Continues raw text or token ids. */
   complete(options: CompleteOptions): TextGeneration {
-    return this.#generate(() => checkComplete(options), options.signal);
+    return this.#generate(() => checkComplete(options), options?.signal);
   }
 
   /** Counters and gauges of all parts. */

@@ -6,7 +6,23 @@ import { z } from "zod";
  */
 
 const count = z.number().int().positive();
-const milliseconds = z.number().nonnegative();
+/** No more than timers can wait, which is 24 days: they take more as no wait at all. */
+const milliseconds = z
+  .number()
+  .nonnegative()
+  .max(2 ** 31 - 1);
+
+/** Signals are some hundred bytes long, and a sender should not meet a full ring at each. */
+const LEAST_RING_BYTES = 4096;
+/** What 32-bit positions in a ring can tell apart. */
+const MOST_RING_BYTES = 1 << 30;
+const ring = count
+  .min(LEAST_RING_BYTES)
+  .max(MOST_RING_BYTES)
+  .refine((bytes) => Number.isInteger(Math.log2(bytes)), "it must be a power of two");
+/** A prompt of some thousand tokens; and what @thi.ng/malloc can address. */
+const LEAST_SLAB_BYTES = 1 << 14;
+const MOST_SLAB_BYTES = 2 ** 31 - 8;
 
 const server = z
   .strictObject({
@@ -213,11 +229,14 @@ const stepCost = z
 const runtime = z
   .strictObject({
     /** Ring capacity of an edge, in bytes; a power of two. */
-    ringBytes: count.default(1 << 18),
+    ringBytes: ring.default(1 << 18),
     /** Ring capacity of edges that carry signals alone, in bytes; a power of two. */
-    signalRingBytes: count.default(1 << 16),
+    signalRingBytes: ring.default(1 << 16),
     /** Slab for prompts and outputs of live requests, in bytes. */
-    promptSlabBytes: count.default(32 * 1024 * 1024),
+    promptSlabBytes: count
+      .min(LEAST_SLAB_BYTES)
+      .max(MOST_SLAB_BYTES)
+      .default(32 * 1024 * 1024),
     /** Restarts of an actor allowed within `restartWithinMs`. */
     restarts: count.default(10),
     restartWithinMs: milliseconds.default(60_000),

@@ -27,7 +27,7 @@ export function configPath(nameOrPath: string): string {
 /** Reads a YAML file. Throws `config_invalid` with the line for text that is no YAML mapping. */
 export function fileSettings(file: string): Settings {
   const lines = new LineCounter();
-  const document = parseDocument(textOf(file), { lineCounter: lines });
+  const document = parseDocument(textOf(file), { lineCounter: lines, logLevel: "error" });
   const problem = document.errors[0];
   if (problem !== undefined) {
     const { line } = lines.linePos(problem.pos[0]);
@@ -72,7 +72,7 @@ export function environmentSettings(env: NodeJS.ProcessEnv): Settings {
 
 /** Settings from texts, each with the place to blame: flags and variables. */
 export function textSettings(given: readonly (readonly [KeyPath, string, string])[]): Settings {
-  const values: Record<string, unknown> = {};
+  const values = noKeys();
   const places = new Map<string, string>();
   for (const [path, text, place] of given) {
     assign(values, path, isText(path) ? text : scalar(text));
@@ -84,7 +84,7 @@ export function textSettings(given: readonly (readonly [KeyPath, string, string]
 /** A number, truth value or list, as YAML writes them; text that is none of these stays text. */
 function scalar(text: string): unknown {
   try {
-    return parse(text);
+    return parse(text, { logLevel: "error" });
   } catch {
     return text;
   }
@@ -96,9 +96,14 @@ function assign(target: Record<string, unknown>, path: KeyPath, value: unknown):
     target[key] = value;
     return;
   }
-  const child: Record<string, unknown> = { ...(isRecord(target[key]) ? target[key] : {}) };
+  const child = Object.assign(noKeys(), isRecord(target[key]) ? target[key] : {});
   assign(child, rest, value);
   target[key] = child;
+}
+
+/** An object in which any text can be a key, `__proto__` too. */
+function noKeys(): Record<string, unknown> {
+  return Object.create(null);
 }
 
 /** Lays `over` over `under`, key by key; lists and values are replaced whole. */
@@ -154,7 +159,13 @@ function textOf(file: string): string {
       `${file} is too large for a configuration (${found.size} bytes, at most ${MOST_FILE_BYTES}).`,
     );
   }
-  return readFileSync(file, "utf8");
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(readFileSync(file));
+  } catch (error) {
+    throw invalid(
+      `${file} can't be read as text in UTF-8: ${error instanceof Error ? error.message : error}.`,
+    );
+  }
 }
 
 function invalid(sentence: string): StreamServeError {

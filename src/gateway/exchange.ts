@@ -7,6 +7,8 @@ const DISCARD_MS = 2_000;
 
 /** One HTTP request and its answer. */
 export class Exchange {
+  #continued = false;
+
   constructor(
     readonly request: IncomingMessage,
     readonly response: ServerResponse,
@@ -59,12 +61,8 @@ export class Exchange {
     headers: Readonly<Record<string, string>> = {},
   ): void {
     if (this.gone) return;
-    this.response.writeHead(status, {
-      "content-type": type,
-      "content-length": Buffer.byteLength(text),
-      ...headers,
-    });
-    this.response.end(this.request.method === "HEAD" ? undefined : text);
+    this.#write(status, type, text, headers);
+    this.response.end();
   }
 
   /** Answers with the error; once headers are out it can only cut the connection. */
@@ -82,16 +80,36 @@ export class Exchange {
       more["retry-after-ms"] = String(Math.ceil(retryAfterMs));
     }
     if (error.code === "unauthorized") more["www-authenticate"] = "Bearer";
-    if (!this.request.complete) {
-      more.connection = "close";
-      this.#discardBody();
-    }
-    this.sendJson(error.status, errorBody(error), more);
+    if (this.gone) return;
+    const bodyUnderWay = !this.request.complete && !this.#waitsToBeAsked;
+    if (!this.request.complete) more.connection = "close";
+    this.#write(error.status, "application/json", JSON.stringify(errorBody(error)), more);
+    if (bodyUnderWay) this.#endAfterBody();
+    else this.response.end();
+  }
+
+  /** The client waits to be asked for its body, and has not been. */
+  get #waitsToBeAsked(): boolean {
+    return this.request.headers.expect !== undefined && !this.#continued;
+  }
+
+  #write(
+    status: number,
+    type: string,
+    text: string | Buffer,
+    headers: Readonly<Record<string, string>>,
+  ): void {
+    const length = { "content-type": type, "content-length": Buffer.byteLength(text) };
+    this.response.writeHead(status, { ...length, ...headers });
+    if (this.request.method !== "HEAD") this.response.write(text);
   }
 
   async #readBody(): Promise<Buffer> {
     if (Number(this.request.headers["content-length"] ?? 0) > this.maxBodyBytes) throw this.#tooLarge();
-    if (this.request.headers.expect !== undefined) this.response.writeContinue();
+    if (this.request.headers.expect !== undefined) {
+      this.response.writeContinue();
+      this.#continued = true;
+    }
     const chunks: Buffer[] = [];
     let bytes = 0;
     await new Promise<void>((resolve, reject) => {
@@ -115,11 +133,13 @@ export class Exchange {
     );
   }
 
-  #discardBody(): void {
+  /** To close while the client still writes would reset the connection, and the answer with it. */
+  #endAfterBody(): void {
     this.request.removeAllListeners("data");
     this.request.resume();
     const timer = setTimeout(() => this.request.destroy(), DISCARD_MS);
     timer.unref();
+    this.request.once("end", () => this.response.end());
     this.request.once("close", () => clearTimeout(timer));
   }
 }

@@ -41,13 +41,18 @@ const chat = z.strictObject({ ...parameters, messages: z.array(chatTurn) });
 
 const complete = z.strictObject({
   ...parameters,
-  prompt: z.union(
-    [wellFormedText, z.array(z.number()), z.instanceof(Uint32Array), z.instanceof(Int32Array)],
-    {
-      error: "expected text or token ids",
-    },
-  ),
+  prompt: z.union([wellFormedText, z.array(z.number()), z.custom<ArrayLike<number>>(isNumberArray)], {
+    error: "expected text or token ids",
+  }),
 });
+
+/** Any typed array of numbers; what they are is checked against the vocabulary later. */
+function isNumberArray(value: unknown): boolean {
+  return (
+    ArrayBuffer.isView(value) &&
+    !(value instanceof DataView || value instanceof BigInt64Array || value instanceof BigUint64Array)
+  );
+}
 
 export interface CheckedOptions {
   readonly prompt: Prompt;

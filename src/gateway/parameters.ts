@@ -40,6 +40,9 @@ const MOST_BIASES = 1024;
 const LONGEST_TENANT = 512;
 const DAY_MS = 24 * 60 * 60 * 1000;
 
+/** The engine computes in 32 bits, where less would be 0. A share so small keeps the likeliest token alone. */
+const LEAST_TOP_P = 1e-30;
+
 /** Text that can be written as UTF-8. */
 export const wellFormedText = z.string().refine((text) => !/\p{Surrogate}/u.test(text), {
   params: { code: "invalid_utf8" },
@@ -62,7 +65,14 @@ function or<T extends z.ZodType>(schema: T, otherwise: z.output<T>) {
 export const checks = {
   maxTokens: maybe(tokenCount),
   temperature: or(z.number().min(0).max(2), 1),
-  topP: or(z.number().gt(0).max(1), 1),
+  topP: or(
+    z
+      .number()
+      .gt(0)
+      .max(1)
+      .transform((p) => Math.max(p, LEAST_TOP_P)),
+    1,
+  ),
   topK: or(
     z
       .int()

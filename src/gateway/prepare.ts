@@ -1,6 +1,6 @@
 import { randomInt } from "node:crypto";
 import type { Sampling } from "../engine/engine.js";
-import type { StreamServeError } from "../errors.js";
+import { StreamServeError } from "../errors.js";
 import type { ChatMessage } from "../model/model.js";
 import type { ServingCore } from "./core.js";
 import type { TextRequest } from "./generate-text.js";
@@ -25,12 +25,39 @@ export async function encodePrompt(
     if (prompt.messages.length === 0) {
       throw refuse("messages", "'messages' is empty: give at least one message.", "empty_prompt");
     }
-    return core.codec.encodeChat(prompt.messages);
+    return naming(core, "messages", core.codec.encodeChat(prompt.messages));
   }
-  const ids = "text" in prompt ? await core.codec.encode(prompt.text, true) : tokenIds(core, prompt.ids);
+  const ids =
+    "text" in prompt
+      ? await naming(core, "prompt", core.codec.encode(prompt.text, true))
+      : tokenIds(core, prompt.ids);
   if (ids.length === 0)
     throw refuse("prompt", "'prompt' is empty: give at least one token of text.", "empty_prompt");
   return ids;
+}
+
+/** The tokenizer knows what is wrong with a text, but neither its field nor the context that is configured. */
+async function naming<T>(
+  { service }: Pick<ServingCore, "service">,
+  param: string,
+  encoding: Promise<T>,
+): Promise<T> {
+  try {
+    return await encoding;
+  } catch (error) {
+    if (!(error instanceof StreamServeError) || error.status !== 400) throw error;
+    const { promptTokens } = error.details;
+    if (error.code !== "prompt_too_long" || typeof promptTokens !== "number") {
+      throw refuse(param, error.message, error.code, error.details);
+    }
+    const { contextTokens } = service.info;
+    throw refuse(
+      param,
+      `The prompt has at least ${promptTokens} tokens, but the context holds ${contextTokens}: shorten the prompt.`,
+      error.code,
+      { promptTokens, contextTokens },
+    );
+  }
 }
 
 function tokenIds(core: Pick<ServingCore, "service">, ids: ArrayLike<number>): Uint32Array {

@@ -25,6 +25,9 @@ const generate = z.strictObject({
   credit: maybe(z.int().min(0).max(MOST_CREDIT)),
 });
 
+/** A message without a usable id is wrong whatever it says. */
+const idOnly = z.looseObject({ id });
+
 const cancel = z.strictObject({ type: z.literal("cancel"), id });
 
 const credit = z.strictObject({
@@ -45,6 +48,7 @@ export function readMessage(text: string): ClientMessage {
     case "cancel":
       return coded("invalid_message", () => check(cancel, value));
     case "credit":
+      check(idOnly, value);
       return coded("invalid_credit", () => check(credit, value));
     default:
       throw new StreamServeError(

@@ -13,6 +13,11 @@ export const CLOSE = { goingAway: 1001, binary: 1003, violations: 1008, slowRead
 const MOST_VIOLATIONS = 64;
 /** Ids of ended requests that are remembered: a `credit` or `cancel` that crossed their end is no error. */
 const ENDED_KEPT = 1024;
+/**
+ * A socket with so many bytes waiting to leave is not listened to until half have left: a client that asks without
+ * reading answers would fill memory. More than all its streams' credit windows hold.
+ */
+const MOST_UNSENT_BYTES = 4 << 20;
 /** A peer that answers no ping within this is gone. */
 const PING_MS = 30_000;
 
@@ -50,10 +55,12 @@ export class WebSocketSession implements RequestSocket {
     this.#stall ??= setTimeout(() => this.#stalled(), this.#server.stallMs);
     this.#socket.send(JSON.stringify(message), () => {
       this.#unflushed--;
+      if (this.#socket.isPaused && this.#socket.bufferedAmount < MOST_UNSENT_BYTES / 2) this.#socket.resume();
       clearTimeout(this.#stall);
       this.#stall = this.#unflushed > 0 ? setTimeout(() => this.#stalled(), this.#server.stallMs) : undefined;
       flushed();
     });
+    if (this.#socket.bufferedAmount > MOST_UNSENT_BYTES) this.#socket.pause();
   }
 
   ended(id: string, error?: StreamServeError): void {

@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { mkdir, readFile, rename, rm, stat, statfs, writeFile } from "node:fs/promises";
 import { homedir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { StreamServeError } from "../errors.js";
 import type { CatalogueEntry } from "./catalogue.js";
@@ -56,9 +56,11 @@ export async function keep(verified: string, entry: CatalogueEntry, env: NodeJS.
   return path;
 }
 
-/** Throws `disk_full` unless `directory` (created if absent) has room for `bytes`. */
+/** Throws `disk_full` unless `directory` (created if absent) has room for `bytes`, `model_download_failed` if it can't be. */
 export async function requireSpace(directory: string, bytes: number): Promise<void> {
-  await mkdir(directory, { recursive: true });
+  await makeDirectory(directory).catch((error: unknown) => {
+    throw unwritable(directory, error);
+  });
   const disk = await statfs(directory);
   const free = disk.bavail * disk.bsize;
   if (free < bytes) {
@@ -67,6 +69,25 @@ export async function requireSpace(directory: string, bytes: number): Promise<vo
       freeBytes: free,
     });
   }
+}
+
+/** `model_download_failed`: a directory that can't be made or written. */
+export function unwritable(directory: string, cause: unknown): StreamServeError {
+  const why = cause instanceof Error && "code" in cause ? String(cause.code) : String(cause);
+  const sentence = `${directory} can't be written (${why}): set STREAMSERVE_MODELS to a directory of yours.`;
+  return new StreamServeError("model_download_failed", sentence, { directory }, { cause });
+}
+
+/** Node's own recursive mkdir tries for ever where the system says of a child that its parent is not there: /proc. */
+async function makeDirectory(path: string): Promise<void> {
+  const found = await stat(path).catch(() => undefined);
+  if (found?.isDirectory()) return;
+  const parent = dirname(path);
+  if (parent !== path) await makeDirectory(parent);
+  await mkdir(path).catch(async (error: unknown) => {
+    // Another process may have been quicker.
+    if (!(await stat(path).catch(() => undefined))?.isDirectory()) throw error;
+  });
 }
 
 /** `disk_full`: what is short, and the way out. */

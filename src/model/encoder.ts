@@ -84,7 +84,7 @@ export class Encoder {
     if (least > mostTokens) {
       throw new StreamServeError(
         "prompt_too_long",
-        `The prompt has more than ${mostTokens} tokens and the model's context is ${contextTokens}: shorten it.`,
+        `The prompt has at least ${least} tokens, but the context holds ${contextTokens}: shorten the prompt.`,
         { promptTokens: least, contextTokens },
       );
     }

