@@ -18,7 +18,7 @@ size_t largest_panel(const Kernels& kernels, uint32_t tokens, uint32_t cols) {
 
 }  // namespace
 
-StepBuffers::StepBuffers(const Model& model, uint32_t tokens) {
+StepBuffers::StepBuffers(const Model& model, uint32_t tokens) : tokens(tokens) {
   const ModelConfig& config = model.config();
   query_stride = size_t{config.heads + 2 * config.kv_heads} * config.head_dim;
   attended_stride = size_t{config.heads} * config.head_dim;
@@ -41,15 +41,17 @@ StepBuffers::StepBuffers(const Model& model, uint32_t tokens) {
 void StepBuffers::reserve_logits(const Model& model, uint32_t rows) {
   const ModelConfig& config = model.config();
   if (rows <= logit_rows) return;
-  // Doubled, so that a growing batch does not move at every step.
-  const uint32_t room = std::max(rows, 2 * logit_rows);
-  AlignedArray<float> new_gathered = aligned_array<float>(size_t{room} * config.embedding);
-  AlignedArray<float> new_logits = aligned_array<float>(size_t{room} * config.vocabulary);
-  AlignedArray<uint8_t> new_panel = aligned_array<uint8_t>(
+  // By half again, so that a growing batch does not move at every step. The old ones go first: nothing in them
+  // is kept, and both together would be the most that a step ever takes.
+  const uint32_t room = std::max(rows, logit_rows + logit_rows / 2);
+  logit_rows = 0;
+  gathered.reset();
+  logits.reset();
+  head_panel.reset();
+  gathered = aligned_array<float>(size_t{room} * config.embedding);
+  logits = aligned_array<float>(size_t{room} * config.vocabulary);
+  head_panel = aligned_array<uint8_t>(
       model.kernels().activation_bytes(model.weights().head().packing, room, config.embedding));
-  gathered = std::move(new_gathered);
-  logits = std::move(new_logits);
-  head_panel = std::move(new_panel);
   logit_rows = room;
 }
 

@@ -13,9 +13,10 @@ namespace streamserve {
 struct StepBuffers {
   // Room for `tokens` new tokens a step.
   StepBuffers(const Model& model, uint32_t tokens);
-  // Room for the logits of `rows` positions.
+  // Room for the logits of `rows` positions at a time.
   void reserve_logits(const Model& model, uint32_t rows);
 
+  uint32_t tokens;
   // Floats of a token in the buffers below.
   size_t query_stride;  // query heads, key heads, value heads, side by side
   size_t attended_stride;

@@ -21,6 +21,10 @@ constexpr uint32_t kTokensAChunk = 16;
 constexpr uint32_t kPositionsAChunk = 16;
 // Chunks of a matrix product for each core: enough to even out a core that is slow or comes late.
 constexpr uint32_t kChunksACore = 6;
+// Positions of a logits pass: enough of them that reading the head's weights once a pass costs little beside
+// multiplying them.
+constexpr uint32_t kLogitsAPass = 48;
+
 bool is_quantised(Packing packing) {
   return packing == Packing::kInt4Affine || packing == Packing::kInt4Symmetric ||
          packing == Packing::kInt8Symmetric;
@@ -48,7 +52,6 @@ void Forward::prepare(Batch& batch, uint32_t cores, uint32_t threads) {
   batch_ = &batch;
   inline_tokens_ = batch.tokens <= kInlineTokens;
   experts_.begin(batch.tokens);
-  buffers_.reserve_logits(model_, batch.logits);
   if (buffers_.samplers.size() <= threads) buffers_.samplers.resize(threads + 1);
   program_.clear();
   chunks_.clear();
@@ -59,6 +62,7 @@ void Forward::prepare(Batch& batch, uint32_t cores, uint32_t threads) {
     if (batch.rows[r].logits > 0) sampled_rows_.push_back(r);
   }
   plan_attention(cores);
+  plan_logits();
 
   const auto add_pack = [&](Operation operation, uint32_t layer) {
     if (!inline_tokens_) add(operation, layer, token_chunks());
@@ -90,14 +94,36 @@ void Forward::prepare(Batch& batch, uint32_t cores, uint32_t threads) {
     if (!inline_tokens_) add(Operation::kPackExpertsGated, l, slot_chunks);
     add(Operation::kExpertsDown, l, kChunksACore * cores);
   }
-  if (batch.logits > 0) {
-    add(Operation::kHead, 0, std::min(units_of(model_.weights().head()), 4 * kChunksACore * cores));
-    add(Operation::kSample, 0, static_cast<uint32_t>(sampled_rows_.size()));
+  for (uint32_t pass = 0; pass < passes_.size(); ++pass) {
+    add(Operation::kHead, 0, std::min(units_of(model_.weights().head()), 4 * kChunksACore * cores), pass);
+    add(Operation::kSample, 0, passes_[pass].rows, pass);
   }
 }
 
-void Forward::add(Operation operation, uint32_t layer, uint32_t chunks) {
-  program_.push_back({operation, layer});
+// Two neighbouring passes together hold more than kLogitsAPass positions, or they would be one.
+uint32_t Forward::most_regions() const {
+  const uint32_t passes = 2 * divide_up(buffers_.tokens, kLogitsAPass) + 1;
+  return 1 + model_.config().layers * 13 + 2 * passes;
+}
+
+// A row's logits lie in one pass, since each of its draws must know the ones before.
+void Forward::plan_logits() {
+  passes_.clear();
+  uint32_t most = 0;
+  for (uint32_t r = 0; r < sampled_rows_.size(); ++r) {
+    const BatchRow& row = batch_->rows[sampled_rows_[r]];
+    if (passes_.empty() || passes_.back().logits + row.logits > kLogitsAPass) {
+      passes_.push_back({r, 0, row.first_logits, 0});
+    }
+    ++passes_.back().rows;
+    passes_.back().logits += row.logits;
+    most = std::max(most, passes_.back().logits);
+  }
+  buffers_.reserve_logits(model_, most);
+}
+
+void Forward::add(Operation operation, uint32_t layer, uint32_t chunks, uint32_t pass) {
+  program_.push_back({operation, layer, pass});
   chunks_.push_back(chunks);
 }
 
@@ -163,7 +189,7 @@ Forward::Matrices Forward::matrices(Operation operation, uint32_t layer) const {
 }
 
 void Forward::run(uint32_t region, uint32_t chunk, ThreadScratch scratch) noexcept {
-  const auto [operation, layer] = program_[region];
+  const auto [operation, layer, pass] = program_[region];
   const uint32_t begin = chunk * kTokensAChunk;
   const uint32_t end = std::min(batch_->tokens, begin + kTokensAChunk);
   const uint32_t end_slot = std::min(experts_.slots(), begin + kTokensAChunk);
@@ -197,18 +223,19 @@ void Forward::run(uint32_t region, uint32_t chunk, ThreadScratch scratch) noexce
     case Operation::kExpertsDown:
       return experts_.down(w, chunk, chunks_[region]);
     case Operation::kHead:
-      return multiply_head(chunk, chunks_[region]);
+      return multiply_head(passes_[pass], chunk, chunks_[region]);
     case Operation::kSample:
-      return sample(batch_->rows[sampled_rows_[chunk]], scratch);
+      return sample(passes_[pass], chunk, scratch);
   }
 }
 
 void Forward::finish(uint32_t region) noexcept {
-  const auto [operation, layer] = program_[region];
+  const auto [operation, layer, pass] = program_[region];
   const LayerWeights& w = model_.weights().layers()[layer];
   const bool feeds = operation == Operation::kDown || operation == Operation::kExpertsDown;
   const bool last = layer + 1 == config_.layers;
-  if (feeds && last && batch_->logits > 0) gather_head_input();
+  if (feeds && last && !passes_.empty()) gather_head_input(passes_[0]);
+  if (operation == Operation::kSample && pass + 1 < passes_.size()) gather_head_input(passes_[pass + 1]);
   if (operation == Operation::kChoose) experts_.sort();
   if (!inline_tokens_) return;
   switch (operation) {
@@ -453,25 +480,27 @@ void Forward::prepare_gated(const LayerWeights& w, uint32_t begin, uint32_t end)
 }
 
 // The logits' input: just the positions that want them, side by side.
-void Forward::gather_head_input() {
+void Forward::gather_head_input(const LogitsPass& pass) {
   const LayerWeights& last = model_.weights().layers().back();
   const PackedMatrix& head = model_.weights().head();
-  for (const BatchRow& row : batch_->rows) {
+  const size_t width = config_.embedding;
+  float* out = buffers_.gathered.get();
+  for (uint32_t r = pass.first_row; r < pass.first_row + pass.rows; ++r) {
+    const BatchRow& row = batch_->rows[sampled_rows_[r]];
     const uint32_t from = row.first_token + row.tokens - row.logits;
     join_feed(last, from, from + row.logits);
-    std::copy_n(buffers_.hidden.get() + size_t{from} * config_.embedding,
-                size_t{row.logits} * config_.embedding,
-                buffers_.gathered.get() + size_t{row.first_logits} * config_.embedding);
+    out = std::copy_n(buffers_.hidden.get() + from * width, row.logits * width, out);
   }
-  const Activations out{batch_->logits, head.cols, head.packing, buffers_.head_panel.get()};
-  kernels_.norm_pack_activations(buffers_.gathered.get(), config_.embedding, model_.weights().output_norm(),
-                                 config_.norm_epsilon, 0, batch_->logits, out);
+  logits_from_ = pass.first;
+  const Activations packed{pass.logits, head.cols, head.packing, buffers_.head_panel.get()};
+  kernels_.norm_pack_activations(buffers_.gathered.get(), width, model_.weights().output_norm(),
+                                 config_.norm_epsilon, 0, pass.logits, packed);
 }
 
-void Forward::multiply_head(uint32_t chunk, uint32_t chunks) {
+void Forward::multiply_head(const LogitsPass& pass, uint32_t chunk, uint32_t chunks) {
   const PackedMatrix& head = model_.weights().head();
   const uint64_t units = units_of(head);
-  const Activations in{batch_->logits, head.cols, head.packing, buffers_.head_panel.get()};
+  const Activations in{pass.logits, head.cols, head.packing, buffers_.head_panel.get()};
   const auto tile_at = [&](uint64_t part) {
     return std::min(static_cast<uint32_t>(units * part / chunks) * kTilesAUnit, tiles_of(head));
   };
@@ -481,13 +510,19 @@ void Forward::multiply_head(uint32_t chunk, uint32_t chunks) {
   if (config_.logit_cap == 0) return;
   const uint32_t first = from * kTileRows;
   const uint32_t count = std::min(to * kTileRows, config_.vocabulary) - std::min(first, config_.vocabulary);
-  for (uint32_t i = 0; i < batch_->logits; ++i) {
+  for (uint32_t i = 0; i < pass.logits; ++i) {
     kernels_.soft_cap(buffers_.logits.get() + size_t{i} * config_.vocabulary + first, count,
                       config_.logit_cap);
   }
 }
 
-void Forward::sample(BatchRow& row, ThreadScratch scratch) {
+std::span<float> Forward::logits_of(const BatchRow& row, uint32_t position) const {
+  const size_t index = row.first_logits + position - logits_from_;
+  return {buffers_.logits.get() + index * config_.vocabulary, config_.vocabulary};
+}
+
+void Forward::sample(const LogitsPass& pass, uint32_t chunk, ThreadScratch scratch) {
+  BatchRow& row = batch_->rows[sampled_rows_[pass.first_row + chunk]];
   if (row.scores) return score(row);
   try {
     draw_tokens(row, buffers_.samplers[scratch.thread]);
@@ -500,10 +535,8 @@ void Forward::sample(BatchRow& row, ThreadScratch scratch) {
 void Forward::draw_tokens(BatchRow& row, SamplingScratch& scratch) {
   Sampler& sampler = *row.sequence->sampler;
   for (uint32_t i = 0; i < row.logits; ++i) {
-    const std::span<float> logits(buffers_.logits.get() + size_t{row.first_logits + i} * config_.vocabulary,
-                                  config_.vocabulary);
     const size_t position = row.base + row.tokens - row.drafts + i;
-    std::optional<Draw> drawn = sampler.draw(logits, position, scratch);
+    std::optional<Draw> drawn = sampler.draw(logits_of(row, i), position, scratch);
     if (!drawn) {
       row.failure = Failure::kLogitsNotFinite;
       return;
@@ -518,8 +551,7 @@ void Forward::draw_tokens(BatchRow& row, SamplingScratch& scratch) {
 
 void Forward::score(const BatchRow& row) {
   for (uint32_t i = 0; i < row.logits; ++i) {
-    const std::span<const float> logits(
-        buffers_.logits.get() + size_t{row.first_logits + i} * config_.vocabulary, config_.vocabulary);
+    const std::span<const float> logits = logits_of(row, i);
     const double total = log_sum_exp(logits, find_peak(logits).logit);
     float* out = row.scores + size_t{i} * config_.vocabulary;
     for (uint32_t token = 0; token < config_.vocabulary; ++token) {

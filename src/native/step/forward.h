@@ -29,7 +29,7 @@ class Forward final : public Program {
   size_t samplers() const { return buffers_.samplers.size(); }
 
   // Most regions that a program can have.
-  uint32_t most_regions() const { return 3 + model_.config().layers * 13; }
+  uint32_t most_regions() const;
 
   std::span<const uint32_t> regions() const override { return chunks_; }
   void run(uint32_t region, uint32_t chunk, ThreadScratch scratch) noexcept override;
@@ -60,6 +60,15 @@ class Forward final : public Program {
   struct Region {
     Operation operation;
     uint32_t layer;
+    uint32_t pass;  // of kHead and kSample
+  };
+  // Rows whose logits are computed and drawn from together: the logits of all rows at once would take more
+  // memory than everything else of a step.
+  struct LogitsPass {
+    uint32_t first_row;  // within sampled_rows_
+    uint32_t rows;
+    uint32_t first;  // within the batch's logits
+    uint32_t logits;
   };
   // A run of positions of one row, with the query heads that share a KV head.
   struct AttentionChunk {
@@ -84,8 +93,9 @@ class Forward final : public Program {
     bool accumulate;
   };
 
-  void add(Operation operation, uint32_t layer, uint32_t chunks);
+  void add(Operation operation, uint32_t layer, uint32_t chunks, uint32_t pass = 0);
   void plan_attention(uint32_t cores);
+  void plan_logits();
   uint32_t matmul_chunks(const Matrices& matrices, uint32_t cores) const;
   uint32_t token_chunks() const;
   Matrices matrices(Operation operation, uint32_t layer) const;
@@ -102,9 +112,11 @@ class Forward final : public Program {
   void prepare_router_input(const LayerWeights& weights, uint32_t begin, uint32_t end);
   void prepare_gated(const LayerWeights& weights, uint32_t begin, uint32_t end);
   void multiply(const Matrices& matrices, uint32_t chunk, uint32_t chunks);
-  void multiply_head(uint32_t chunk, uint32_t chunks);
-  void gather_head_input();
-  void sample(BatchRow& row, ThreadScratch scratch);
+  void gather_head_input(const LogitsPass& pass);
+  void multiply_head(const LogitsPass& pass, uint32_t chunk, uint32_t chunks);
+  void sample(const LogitsPass& pass, uint32_t chunk, ThreadScratch scratch);
+  // The logits of a row's position, counted among those it wants. Valid in its pass.
+  std::span<float> logits_of(const BatchRow& row, uint32_t position) const;
   void draw_tokens(BatchRow& row, SamplingScratch& scratch);
   void score(const BatchRow& row);
 
@@ -123,6 +135,9 @@ class Forward final : public Program {
   std::vector<AttentionChunk> attention_;
   std::vector<uint32_t> row_of_token_;
   std::vector<uint32_t> sampled_rows_;
+  std::vector<LogitsPass> passes_;
+  // The first of the batch's logits that the buffer holds.
+  uint32_t logits_from_ = 0;
 };
 
 }  // namespace streamserve
