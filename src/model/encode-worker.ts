@@ -34,10 +34,17 @@ export type EncodeReply =
     };
 
 const { path, mostTokens, contextTokens }: EncodeWorkerData = workerData;
-const { metadata } = readMetadata(path);
-const vocabulary = readVocabulary(metadata);
-const encoder = new Encoder(vocabulary, { mostTokens, contextTokens });
-const template = new ChatTemplate(metadata, vocabulary);
+const { encoder, template } = open();
+
+/** Apart, so that the header's own lists of strings live no longer than this call. */
+function open(): { readonly encoder: Encoder; readonly template: ChatTemplate } {
+  const { metadata } = readMetadata(path);
+  const vocabulary = readVocabulary(metadata);
+  return {
+    encoder: new Encoder(vocabulary, { mostTokens, contextTokens }),
+    template: new ChatTemplate(metadata, vocabulary),
+  };
+}
 
 export default function encode(task: EncodeTask): EncodeReply {
   try {

@@ -1,3 +1,4 @@
+import { availableParallelism } from "node:os";
 import { fileURLToPath } from "node:url";
 import { Piscina } from "piscina";
 import { readMetadata } from "../engine/metadata.js";
@@ -9,9 +10,12 @@ import { tokenSpelling } from "./token-spelling.js";
 import { readVocabulary, type Vocabulary } from "./vocabulary.js";
 
 /** Of each encoding thread's heap: a prompt's words and ids, gone with the prompt. */
-const YOUNG_GENERATION_MB = 12;
-/** Threads that encode: one is started with the codec, the second when prompts queue up. */
-const MOST_THREADS = 2;
+const YOUNG_GENERATION_MB = 6;
+/**
+ * Threads that encode. Each holds the vocabulary in some 35 MB, and a thousand tokens take it a millisecond or
+ * two: a second one, started when prompts queue up, is for machines with cores and memory to spare.
+ */
+const MOST_THREADS = availableParallelism() >= 8 ? 2 : 1;
 /** Prompts waiting for a thread; one more is refused with `overloaded`. More than any scheduler admits. */
 const MOST_QUEUED = 4096;
 /**
@@ -56,7 +60,8 @@ class GgufTextCodec implements TextCodec {
   #closed = false;
 
   constructor(vocabulary: Vocabulary, workerData: EncodeWorkerData) {
-    this.#vocabulary = vocabulary;
+    // Only encoding needs the merges.
+    this.#vocabulary = vocabulary.kind === "byte-level" ? { ...vocabulary, merges: [] } : vocabulary;
     this.#bytes = new Array(vocabulary.tokens.length);
     this.#special = new Set(vocabulary.control.values());
     this.#pool = new Piscina({

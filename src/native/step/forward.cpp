@@ -23,7 +23,7 @@ constexpr uint32_t kPositionsAChunk = 16;
 constexpr uint32_t kChunksACore = 6;
 // Positions of a logits pass: enough of them that reading the head's weights once a pass costs little beside
 // multiplying them.
-constexpr uint32_t kLogitsAPass = 48;
+constexpr uint32_t kLogitsAPass = 32;
 
 bool is_quantised(Packing packing) {
   return packing == Packing::kInt4Affine || packing == Packing::kInt4Symmetric ||

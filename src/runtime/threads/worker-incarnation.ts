@@ -11,7 +11,7 @@ import { Status } from "./status.js";
  * Of each actor's heap. An actor makes few objects and lets go of them within a turn; with V8's default, for whole
  * programs, every thread would come to hold tens of megabytes of garbage before it is looked at.
  */
-const YOUNG_GENERATION_MB = 6;
+const YOUNG_GENERATION_MB = 3;
 
 /** An actor's life on a worker thread, and the main thread's end of its control plane. */
 export class WorkerIncarnation implements Incarnation {
