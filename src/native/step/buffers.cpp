@@ -41,8 +41,8 @@ StepBuffers::StepBuffers(const Model& model, uint32_t tokens) : tokens(tokens) {
 void StepBuffers::reserve_logits(const Model& model, uint32_t rows) {
   const ModelConfig& config = model.config();
   if (rows <= logit_rows) return;
-  // By half again, so that a growing batch does not move at every step. The old ones go first: nothing in them
-  // is kept, and both together would be the most that a step ever takes.
+  // By half again, so that a growing batch does not move at every step. The old ones go first: nothing in
+  // them is kept, and both together would be the most that a step ever takes.
   const uint32_t room = std::max(rows, logit_rows + logit_rows / 2);
   logit_rows = 0;
   gathered.reset();
