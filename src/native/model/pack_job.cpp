@@ -11,8 +11,8 @@ void run_pack_jobs(const ModelSource& source, const Kernels& kernels, const std:
                    uint8_t* packed, uint32_t threads) {
   std::vector<const PackJob*> order;
   for (const PackJob& job : jobs) order.push_back(&job);
-  std::stable_sort(order.begin(), order.end(),
-                   [](const PackJob* a, const PackJob* b) { return *a->tensor->bytes > *b->tensor->bytes; });
+  std::sort(order.begin(), order.end(),
+            [](const PackJob* a, const PackJob* b) { return *a->tensor->bytes > *b->tensor->bytes; });
   std::atomic<size_t> next{0};
   with_crew(std::min<size_t>(threads, order.size()), [&] {
     std::vector<uint8_t> raw;
