@@ -30,19 +30,21 @@ inline TokenSlot token_slot(const Activations& a, uint32_t widest, uint32_t toke
 // that they show in every output instead of vanishing.
 inline void quantise_group(const Lanes& a, const Lanes& b, Packing packing, const TokenSlot& slot,
                            uint32_t group) {
-  uint8_t* base = slot.panel + static_cast<size_t>(group) * slot.width * kActivationGroupBytes;
+  const Packing working = working_packing(packing);
+  uint8_t* base = slot.panel + static_cast<size_t>(group) * slot.width * activation_group_bytes(packing);
   alignas(64) int8_t quants[kGroup] = {};
   const uint32_t bits = largest_magnitude_bits(a, b);
   const float largest = __builtin_bit_cast(float, bits);
   float scale = 0.0F;
-  int32_t total = 0;
+  int32_t first = 0;
+  int32_t rest = 0;
   if (bits >= kInfinityBits) {
     scale = __builtin_nanf("");
   } else if (largest >= kSmallestMagnitude) {
     scale = largest / 127.0F;
     const Lanes inverse = broadcast(127.0F / largest);
-    total =
-        round_to_int8(multiply(a, inverse), quants) + round_to_int8(multiply(b, inverse), quants + kLanes);
+    first = round_to_int8(multiply(a, inverse), quants);
+    rest = round_to_int8(multiply(b, inverse), quants + kLanes);
   }
   for (uint32_t word = 0; word < kWordsPerGroup; word++) {
     std::memcpy(base + (word * slot.width + slot.index) * kWord, quants + word * kWord, kWord);
@@ -50,12 +52,15 @@ inline void quantise_group(const Lanes& a, const Lanes& b, Packing packing, cons
   uint8_t* scales = base + static_cast<size_t>(slot.width) * kGroup;
   std::memcpy(scales + slot.index * sizeof(float), &scale, sizeof(float));
   uint8_t* correction = scales + (slot.width + slot.index) * sizeof(float);
-  if (packing == Packing::kInt4Affine) {
-    const float scaled = scale * static_cast<float>(total);
-    std::memcpy(correction, &scaled, sizeof(float));
+  const auto put = [&](auto value) { std::memcpy(correction, &value, sizeof(value)); };
+  if (is_affine(working)) {
+    put(scale * static_cast<float>(first + rest));
+  } else if (working == Packing::kWideHalves) {
+    put(kDotStart - zero_point(working) * first);
+    correction += slot.width * sizeof(int32_t);
+    put(kDotStart - zero_point(working) * rest);
   } else {
-    const int32_t start = kDotStart - zero_point(packing) * total;
-    std::memcpy(correction, &start, sizeof(start));
+    put(kDotStart - zero_point(working) * (first + rest));
   }
 }
 

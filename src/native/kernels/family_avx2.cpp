@@ -1,7 +1,7 @@
 // AVX2 with FMA and F16C: Intel from Haswell on, AMD from Zen on.
 #include "families.h"
-#include "lanes_avx2.h"
-// Needs lanes.
+#include "lines_avx2.h"
+// Needs lanes and lines.
 #include "family_table.h"
 #include "integer_tiles_avx2.h"
 
@@ -13,14 +13,19 @@ struct MaddDots {
   // Tokens of which both halves of a tile fit the registers.
   static constexpr uint32_t kWholeTileTokens = 4;
   // Whether dots of this packing lack the zero point; whether they start from kDotStart (else 0).
-  static constexpr bool lacks_zero_point(Packing packing) { return packing == Packing::kInt4Symmetric; }
+  static constexpr bool lacks_zero_point(Packing packing) {
+    return packing == Packing::kInt4Symmetric || packing == Packing::kWideHalves;
+  }
   static constexpr bool starts_biased(Packing) { return false; }
 
-  template <Packing kPacking, uint32_t kTokens, uint32_t kHalves>
-  static inline __attribute__((always_inline)) void group(__m256i (&dots)[kTokens][kHalves],
-                                                          const uint8_t* words, const uint8_t* quants) {
+  // Dots of kWords words. `words` and `quants` are where their activations and weights begin.
+  template <Packing kPacking, uint32_t kWords, uint32_t kTokens, uint32_t kHalves>
+  static inline __attribute__((always_inline)) void dot(__m256i (&dots)[kTokens][kHalves],
+                                                        const uint8_t* words, const uint8_t* quants) {
     if constexpr (kPacking == Packing::kInt8Symmetric) {
       bytes(dots, words, quants);
+    } else if constexpr (is_working(kPacking)) {
+      small_bytes<kWords>(dots, words, quants);
     } else {
       nibbles(dots, words, quants);
     }
@@ -56,6 +61,34 @@ struct MaddDots {
     for (uint32_t i = 0; i < kTokens; i++) {
 #pragma GCC unroll 2
       for (uint32_t h = 0; h < kHalves; h++) dots[i][h] = _mm256_madd_epi16(dots[i][h], ones);
+    }
+  }
+
+  // A pair of products of 0..63 and -127..127 is at most 16002, so two words fit int16.
+  template <uint32_t kWords, uint32_t kTokens, uint32_t kHalves>
+  static inline __attribute__((always_inline)) void small_bytes(__m256i (&dots)[kTokens][kHalves],
+                                                                const uint8_t* words, const uint8_t* quants) {
+    const __m256i ones = _mm256_set1_epi16(1);
+#pragma GCC unroll 4
+    for (uint32_t word = 0; word < kWords; word += 2) {
+      __m256i weights[2][kHalves];
+#pragma GCC unroll 2
+      for (uint32_t h = 0; h < kHalves; h++) {
+        weights[0][h] = load_half_line(quants + word * 64 + h * 32);
+        weights[1][h] = load_half_line(quants + (word + 1) * 64 + h * 32);
+      }
+#pragma GCC unroll 16
+      for (uint32_t i = 0; i < kTokens; i++) {
+        const __m256i x = eight_of_word(words, word * kTokens + i);
+        const __m256i y = eight_of_word(words, (word + 1) * kTokens + i);
+#pragma GCC unroll 2
+        for (uint32_t h = 0; h < kHalves; h++) {
+          const __m256i pairs = _mm256_add_epi16(_mm256_maddubs_epi16(weights[0][h], x),
+                                                 _mm256_maddubs_epi16(weights[1][h], y));
+          const __m256i eights = _mm256_madd_epi16(pairs, ones);
+          dots[i][h] = word == 0 ? eights : _mm256_add_epi32(dots[i][h], eights);
+        }
+      }
     }
   }
 

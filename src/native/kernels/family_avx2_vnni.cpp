@@ -1,7 +1,7 @@
 // AVX2 with AVX-VNNI: Intel from Alder Lake on, AMD from Zen 5 on, where AVX-512 is missing.
 #include "families.h"
-#include "lanes_avx2.h"
-// Needs lanes.
+#include "lines_avx2.h"
+// Needs lanes and lines.
 #include "family_table.h"
 #include "integer_tiles_avx2.h"
 
@@ -12,18 +12,20 @@ struct VnniDots {
   // Tokens of which both halves of a tile fit the registers.
   static constexpr uint32_t kWholeTileTokens = 4;
   // Whether dots of this packing lack the zero point; whether they start from kDotStart (else 0).
-  static constexpr bool lacks_zero_point(Packing packing) { return packing != Packing::kInt4Affine; }
-  static constexpr bool starts_biased(Packing packing) { return packing == Packing::kInt4Affine; }
+  static constexpr bool lacks_zero_point(Packing packing) { return !is_affine(packing); }
+  static constexpr bool starts_biased(Packing packing) { return is_affine(packing); }
 
-  template <Packing kPacking, uint32_t kTokens, uint32_t kHalves>
-  static inline __attribute__((always_inline)) void group(__m256i (&dots)[kTokens][kHalves],
-                                                          const uint8_t* words, const uint8_t* quants) {
+  // Dots of kWords words. `words` and `quants` are where their activations and weights begin.
+  template <Packing kPacking, uint32_t kWords, uint32_t kTokens, uint32_t kHalves>
+  static inline __attribute__((always_inline)) void dot(__m256i (&dots)[kTokens][kHalves],
+                                                        const uint8_t* words, const uint8_t* quants) {
     for (auto& of_token : dots) {
       for (__m256i& dot : of_token) dot = _mm256_set1_epi32(starts_biased(kPacking) ? kDotStart : 0);
     }
     const __m256i nibble = _mm256_set1_epi8(15);
-    constexpr uint32_t kWords = kTokens * kWord;
-    for (uint32_t line = 0; line < group_quant_bytes(kPacking) / 64; line++) {
+    constexpr uint32_t kWordBytes = kTokens * kWord;
+    // Lines of bytes hold one word, lines of nibbles two.
+    for (uint32_t line = 0; line < kWords * quant_bits(kPacking) / 8; line++) {
       __m256i loaded[kHalves];
       __m256i low[kHalves];
 #pragma GCC unroll 2
@@ -31,15 +33,15 @@ struct VnniDots {
         loaded[h] = load_half_line(quants + line * 64 + h * 32);
         low[h] = _mm256_and_si256(loaded[h], nibble);
       }
-      if constexpr (kPacking == Packing::kInt8Symmetric) {
-        line_of(dots, loaded, words + line * kWords);
+      if constexpr (quant_bits(kPacking) == 8) {
+        line_of(dots, loaded, words + line * kWordBytes);
       } else {
-        line_of(dots, low, words + 2 * line * kWords);
+        line_of(dots, low, words + 2 * line * kWordBytes);
 #pragma GCC unroll 2
         for (uint32_t h = 0; h < kHalves; h++) {
           loaded[h] = _mm256_and_si256(_mm256_srli_epi16(loaded[h], 4), nibble);
         }
-        line_of(dots, loaded, words + (2 * line + 1) * kWords);
+        line_of(dots, loaded, words + (2 * line + 1) * kWordBytes);
       }
     }
   }

@@ -5,8 +5,8 @@
 #pragma GCC diagnostic ignored "-Wuninitialized"
 
 #include "families.h"
-#include "lanes_avx512.h"
-// Needs lanes.
+#include "lines_avx512.h"
+// Needs lanes and lines.
 #include "family_table.h"
 
 namespace streamserve {
@@ -24,106 +24,101 @@ inline __m512 float_of(const uint8_t* floats, uint32_t index) {
   return _mm512_set1_ps(value);
 }
 
-// Sums of kTokens by kTiles over all groups, and the dots of one group.
-template <Packing kPacking, uint32_t kTokens, uint32_t kTiles>
+// Scales of 16 rows, f16 or f32.
+template <Packing kPacking>
+inline __m512 load_scales(const uint8_t* scales, uint32_t index) {
+  if constexpr (is_working(kPacking)) {
+    return load(reinterpret_cast<const float*>(scales) + index * kTileRows);
+  } else {
+    return load_f16(reinterpret_cast<const uint16_t*>(scales) + index * kTileRows);
+  }
+}
+
+// Sums of kTokens tokens by one tile over all groups, and the dots of one group.
+template <Packing kPacking, uint32_t kTokens>
 struct IntegerSums {
-  static constexpr bool kAffine = kPacking == Packing::kInt4Affine;
-  __m512 sums[kTokens][kTiles];
+  static constexpr bool kAffine = is_affine(kPacking);
+  // Parts of a group that have scales of their own.
+  static constexpr uint32_t kParts = kPacking == Packing::kWideHalves ? 2 : 1;
+  static constexpr uint32_t kLines = group_quant_bytes(kPacking) / 64 / kParts;
+  __m512 sums[kTokens];
 
   inline __attribute__((always_inline)) void group(const uint8_t* words, const uint8_t* quants,
-                                                   const uint8_t* scales, size_t tile_bytes) {
+                                                   const uint8_t* scales) {
     const uint8_t* activation_scales = words + kTokens * kGroup;
     const uint8_t* corrections = activation_scales + kTokens * sizeof(float);
-    __m512i dots[kTokens][kTiles];
+#pragma GCC unroll 2
+    for (uint32_t part = 0; part < kParts; part++) {
+      __m512i dots[kTokens];
 #pragma GCC unroll 32
-    for (uint32_t i = 0; i < kTokens; i++) {
-      const __m512i start = kAffine ? _mm512_set1_epi32(kDotStart) : word_of(corrections, i);
-#pragma GCC unroll 8
-      for (uint32_t j = 0; j < kTiles; j++) dots[i][j] = start;
-    }
-    constexpr uint32_t kLines = group_quant_bytes(kPacking) / 64;
-#pragma GCC unroll 8
-    for (uint32_t line = 0; line < kLines; line++) {
-      __m512i loaded[kTiles];
-#pragma GCC unroll 8
-      for (uint32_t j = 0; j < kTiles; j++)
-        loaded[j] = _mm512_load_si512(quants + j * tile_bytes + line * 64);
-      if constexpr (kPacking == Packing::kInt8Symmetric) {
-        dot(dots, loaded, words + line * kTokens * kWord);
-      } else {
-        const __m512i nibble = _mm512_set1_epi8(15);
-        __m512i half[kTiles];
-#pragma GCC unroll 8
-        for (uint32_t j = 0; j < kTiles; j++) half[j] = _mm512_and_si512(loaded[j], nibble);
-        dot(dots, half, words + 2 * line * kTokens * kWord);
-#pragma GCC unroll 8
-        for (uint32_t j = 0; j < kTiles; j++) {
-          half[j] = _mm512_and_si512(_mm512_srli_epi16(loaded[j], 4), nibble);
-        }
-        dot(dots, half, words + (2 * line + 1) * kTokens * kWord);
+      for (uint32_t i = 0; i < kTokens; i++) {
+        dots[i] = kAffine ? _mm512_set1_epi32(kDotStart) : word_of(corrections, part * kTokens + i);
       }
-    }
-#pragma GCC unroll 8
-    for (uint32_t j = 0; j < kTiles; j++) {
-      const auto* d_at = reinterpret_cast<const uint16_t*>(scales + j * tile_bytes);
-      const __m512 d = load_f16(d_at);
+      dot_lines(dots, words + part * (kTokens * kGroup / kParts), quants + part * kLines * 64);
+      const __m512 d = load_scales<kPacking>(scales, part);
       const __m512 bias = _mm512_mul_ps(d, _mm512_set1_ps(-kDotBias));
 #pragma GCC unroll 32
       for (uint32_t i = 0; i < kTokens; i++) {
-        const __m512 product = _mm512_fmadd_ps(_mm512_castsi512_ps(dots[i][j]), d, bias);
-        sums[i][j] = _mm512_fmadd_ps(product, float_of(activation_scales, i), sums[i][j]);
+        const __m512 product = _mm512_fmadd_ps(_mm512_castsi512_ps(dots[i]), d, bias);
+        sums[i] = _mm512_fmadd_ps(product, float_of(activation_scales, i), sums[i]);
       }
       if constexpr (kAffine) {
-        const __m512 m = load_f16(d_at + kTileRows);
+        const __m512 m = load_scales<kPacking>(scales, 1);
 #pragma GCC unroll 32
         for (uint32_t i = 0; i < kTokens; i++) {
-          sums[i][j] = _mm512_fmadd_ps(m, float_of(corrections, i), sums[i][j]);
+          sums[i] = _mm512_fmadd_ps(m, float_of(corrections, i), sums[i]);
         }
       }
     }
   }
 
-  static inline __attribute__((always_inline)) void dot(__m512i (&dots)[kTokens][kTiles],
-                                                        const __m512i (&weights)[kTiles],
+  static inline __attribute__((always_inline)) void dot_lines(__m512i (&dots)[kTokens], const uint8_t* words,
+                                                              const uint8_t* quants) {
+#pragma GCC unroll 8
+    for (uint32_t line = 0; line < kLines; line++) {
+      const __m512i loaded = _mm512_load_si512(quants + line * 64);
+      if constexpr (quant_bits(kPacking) == 8) {
+        dot(dots, loaded, words + line * kTokens * kWord);
+      } else {
+        const __m512i nibble = _mm512_set1_epi8(15);
+        dot(dots, _mm512_and_si512(loaded, nibble), words + 2 * line * kTokens * kWord);
+        dot(dots, _mm512_and_si512(_mm512_srli_epi16(loaded, 4), nibble),
+            words + (2 * line + 1) * kTokens * kWord);
+      }
+    }
+  }
+
+  static inline __attribute__((always_inline)) void dot(__m512i (&dots)[kTokens], __m512i weights,
                                                         const uint8_t* words) {
 #pragma GCC unroll 32
-    for (uint32_t i = 0; i < kTokens; i++) {
-      const __m512i x = word_of(words, i);
-#pragma GCC unroll 8
-      for (uint32_t j = 0; j < kTiles; j++) dots[i][j] = _mm512_dpbusd_epi32(dots[i][j], weights[j], x);
-    }
+    for (uint32_t i = 0; i < kTokens; i++) dots[i] = _mm512_dpbusd_epi32(dots[i], weights, word_of(words, i));
   }
 };
 
-template <Packing kPacking, uint32_t kTokens, uint32_t kTiles>
+template <Packing kPacking, uint32_t kTokens>
 void integer_tile(const TileJob& job) {
-  IntegerSums<kPacking, kTokens, kTiles> tile;
+  IntegerSums<kPacking, kTokens> tile;
 #pragma GCC unroll 32
-  for (uint32_t i = 0; i < kTokens; i++) {
-#pragma GCC unroll 8
-    for (uint32_t j = 0; j < kTiles; j++) tile.sums[i][j] = _mm512_setzero_ps();
-  }
+  for (uint32_t i = 0; i < kTokens; i++) tile.sums[i] = first_sums(job, i);
   constexpr size_t kScales = group_scale_bytes(kPacking);
   constexpr size_t kQuants = group_quant_bytes(kPacking);
-  constexpr size_t kWords = kTokens * kActivationGroupBytes;
+  constexpr size_t kWords = kTokens * activation_group_bytes(kPacking);
+  // Groups of a unit: a whole one a turn.
+  constexpr uint32_t kTurn = unit_groups(kPacking);
   const uint8_t* words = job.panel;
-  const uint8_t* pair = job.tile;
+  const uint8_t* unit = job.tile;
   const uint32_t groups = job.cols / kGroup;
-  for (uint32_t group = 0; group + 1 < groups; group += 2) {
-    tile.group(words, pair + 2 * kScales, pair, job.tile_bytes);
-    tile.group(words + kWords, pair + 2 * kScales + kQuants, pair + kScales, job.tile_bytes);
-    words += 2 * kWords;
-    pair += pair_bytes(kPacking);
-  }
-  if (groups % 2) tile.group(words, pair + 2 * kScales, pair, job.tile_bytes);
-#pragma GCC unroll 32
-  for (uint32_t i = 0; i < kTokens; i++) {
-#pragma GCC unroll 8
-    for (uint32_t j = 0; j < kTiles; j++) {
-      const uint32_t row = j * kTileRows;
-      write_sums(job.out + i * job.stride + row, tile.sums[i][j], job.rows - row, job.accumulate);
+  for (uint32_t group = 0; group + kTurn <= groups; group += kTurn) {
+#pragma GCC unroll 2
+    for (uint32_t g = 0; g < kTurn; g++) {
+      tile.group(words + g * kWords, unit + kTurn * kScales + g * kQuants, unit + g * kScales);
     }
+    words += kTurn * kWords;
+    unit += unit_bytes(kPacking);
   }
+  if (groups % kTurn) tile.group(words, unit + kTurn * kScales, unit);
+#pragma GCC unroll 32
+  for (uint32_t i = 0; i < kTokens; i++) last_sums(job, i, tile.sums[i]);
 }
 
 struct Shapes {
@@ -139,16 +134,14 @@ struct Shapes {
   // Few tokens leave registers for more tiles, whose chains then overlap: that pays for floats. With integers
   // the dots of one tile keep up with memory, which wants to be read in one stream: side by side tiles, far
   // apart in memory, took decode steps of 1 to 7 tokens 1.4 to 2.2 times as long on Zen 5.
-  static constexpr uint32_t tiles(Packing packing, uint32_t tokens) {
-    return is_quantised(packing) ? 1 : tokens <= 3 ? 4 : tokens <= 7 ? 2 : 1;
-  }
+  static constexpr uint32_t float_tiles(uint32_t tokens) { return tokens <= 3 ? 4 : tokens <= 7 ? 2 : 1; }
 
   template <Packing kPacking, uint32_t kTokens>
   static constexpr PanelKernel kernel() {
-    constexpr uint32_t kTiles = tiles(kPacking, kTokens);
     if constexpr (is_quantised(kPacking)) {
-      return {integer_tile<kPacking, kTokens, kTiles>, integer_tile<kPacking, kTokens, 1>, kTiles};
+      return {integer_tile<kPacking, kTokens>, integer_tile<kPacking, kTokens>, 1};
     } else {
+      constexpr uint32_t kTiles = float_tiles(kTokens);
       return {float_tile<kPacking, kTokens, kTiles>, float_tile<kPacking, kTokens, 1>, kTiles};
     }
   }

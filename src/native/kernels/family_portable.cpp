@@ -2,8 +2,8 @@
 #include <cstring>
 
 #include "families.h"
-#include "lanes_portable.h"
-// Needs lanes.
+#include "lines_portable.h"
+// Needs lanes and lines.
 #include "family_table.h"
 
 namespace streamserve {
@@ -21,7 +21,7 @@ Unpacked unpack_group(const uint8_t* quants) {
     const uint32_t word = k / kWord;
     for (uint32_t row = 0; row < kTileRows; row++) {
       const uint32_t byte = row * kWord + k % kWord;
-      if constexpr (kPacking == Packing::kInt8Symmetric) {
+      if constexpr (quant_bits(kPacking) == 8) {
         result.quants[k][row] = quants[word * 64 + byte];
       } else {
         const uint8_t both = quants[word / 2 * 64 + byte];
@@ -39,36 +39,52 @@ Value read_at(const uint8_t* base, size_t index) {
   return value;
 }
 
+// Scales of 16 rows, f16 or f32.
+template <Packing kPacking>
+Lanes load_scales(const uint8_t* scales, uint32_t index) {
+  if constexpr (is_working(kPacking)) {
+    return load(reinterpret_cast<const float*>(scales) + index * kTileRows);
+  } else {
+    return load_f16(reinterpret_cast<const uint16_t*>(scales) + index * kTileRows);
+  }
+}
+
 template <Packing kPacking, uint32_t kTokens>
 void integer_tile(const TileJob& job) {
+  constexpr bool kAffine = is_affine(kPacking);
+  // Parts of a group that have scales of their own.
+  constexpr uint32_t kParts = kPacking == Packing::kWideHalves ? 2 : 1;
   Lanes sums[kTokens];
-  for (Lanes& sum : sums) sum = zero();
+  for (uint32_t i = 0; i < kTokens; i++) sums[i] = first_sums(job, i);
   for (uint32_t group = 0; group < job.cols / kGroup; group++) {
     const Unpacked weights = unpack_group<kPacking>(job.tile + group_quants_at(kPacking, group));
-    const auto* scales = reinterpret_cast<const uint16_t*>(job.tile + group_scales_at(kPacking, group));
-    const Lanes d = load_f16(scales);
-    const uint8_t* words = job.panel + static_cast<size_t>(group) * kTokens * kActivationGroupBytes;
+    const uint8_t* scales = job.tile + group_scales_at(kPacking, group);
+    const uint8_t* words =
+        job.panel + static_cast<size_t>(group) * kTokens * activation_group_bytes(kPacking);
     const uint8_t* activation_scales = words + kTokens * kGroup;
     const uint8_t* corrections = activation_scales + kTokens * sizeof(float);
     for (uint32_t i = 0; i < kTokens; i++) {
-      constexpr bool kAffine = kPacking == Packing::kInt4Affine;
-      int32_t dots[kTileRows];
-      const int32_t start = kAffine ? 0 : read_at<int32_t>(corrections, i) - kDotStart;
-      for (int32_t& dot : dots) dot = start;
-      for (uint32_t k = 0; k < kGroup; k++) {
-        const auto x = static_cast<int8_t>(words[(k / kWord * kTokens + i) * kWord + k % kWord]);
-        for (uint32_t row = 0; row < kTileRows; row++) dots[row] += weights.quants[k][row] * x;
+      const Lanes scale = broadcast(read_at<float>(activation_scales, i));
+      for (uint32_t part = 0; part < kParts; part++) {
+        int32_t dots[kTileRows];
+        const int32_t start = kAffine ? 0 : read_at<int32_t>(corrections, part * kTokens + i) - kDotStart;
+        for (int32_t& dot : dots) dot = start;
+        for (uint32_t k = part * kGroup / kParts; k < (part + 1) * kGroup / kParts; k++) {
+          const auto x = static_cast<int8_t>(words[(k / kWord * kTokens + i) * kWord + k % kWord]);
+          for (uint32_t row = 0; row < kTileRows; row++) dots[row] += weights.quants[k][row] * x;
+        }
+        const Lanes d = load_scales<kPacking>(scales, part);
+        const Lanes products =
+            multiply(each_lane([&](uint32_t row) { return static_cast<float>(dots[row]); }), d);
+        sums[i] = fused(products, scale, sums[i]);
       }
-      const Lanes products =
-          multiply(each_lane([&](uint32_t row) { return static_cast<float>(dots[row]); }), d);
-      sums[i] = fused(products, broadcast(read_at<float>(activation_scales, i)), sums[i]);
       if constexpr (kAffine) {
-        sums[i] = fused(load_f16(scales + kTileRows), broadcast(read_at<float>(corrections, i)), sums[i]);
+        const Lanes minimum = load_scales<kPacking>(scales, 1);
+        sums[i] = fused(minimum, broadcast(read_at<float>(corrections, i)), sums[i]);
       }
     }
   }
-  for (uint32_t i = 0; i < kTokens; i++)
-    write_sums(job.out + i * job.stride, sums[i], job.rows, job.accumulate);
+  for (uint32_t i = 0; i < kTokens; i++) last_sums(job, i, sums[i]);
 }
 
 struct Shapes {

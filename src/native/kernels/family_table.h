@@ -1,4 +1,4 @@
-// Builds a family's table from its lanes (included before this) and its shapes.
+// Builds a family's table from its lanes and lines (included before this) and its shapes.
 //
 // `Shapes` says kName, supported(), kWidestInteger and kWidestFloat (tokens of a panel), kAttentionRows,
 // kAttentionWide, and `template <Packing, uint32_t tokens> static constexpr PanelKernel kernel()`.
@@ -41,8 +41,14 @@ struct FamilyTable {
   template <Packing kPacking>
   static void matmul_of(const PackedMatrix& w, const Activations& a, uint32_t tile_begin, uint32_t tile_end,
                         float* out, size_t stride, bool accumulate) {
-    run_matmul(kKernels<kPacking>.by_width, widest<kPacking>(), w, a, tile_begin, tile_end, out, stride,
-               accumulate);
+    constexpr Packing kWorking = working_packing(kPacking);
+    if constexpr (kWorking == kPacking) {
+      run_matmul(kKernels<kPacking>.by_width, widest<kPacking>(), w, a, tile_begin, tile_end, out, stride,
+                 accumulate);
+    } else {
+      run_expanded_matmul<kPacking, widest<kPacking>()>(kKernels<kWorking>.by_width, w, a, tile_begin,
+                                                        tile_end, out, stride, accumulate);
+    }
   }
 
   static void matmul(const PackedMatrix& w, const Activations& a, uint32_t tile_begin, uint32_t tile_end,
@@ -55,6 +61,24 @@ struct FamilyTable {
       case Packing::kInt4Symmetric:
         of_packing = matmul_of<Packing::kInt4Symmetric>;
         break;
+      case Packing::kInt4Codebook:
+        of_packing = matmul_of<Packing::kInt4Codebook>;
+        break;
+      case Packing::kInt4Super:
+        of_packing = matmul_of<Packing::kInt4Super>;
+        break;
+      case Packing::kInt5Affine:
+        of_packing = matmul_of<Packing::kInt5Affine>;
+        break;
+      case Packing::kInt5Symmetric:
+        of_packing = matmul_of<Packing::kInt5Symmetric>;
+        break;
+      case Packing::kInt5Super:
+        of_packing = matmul_of<Packing::kInt5Super>;
+        break;
+      case Packing::kInt6Super:
+        of_packing = matmul_of<Packing::kInt6Super>;
+        break;
       case Packing::kInt8Symmetric:
         of_packing = matmul_of<Packing::kInt8Symmetric>;
         break;
@@ -64,6 +88,8 @@ struct FamilyTable {
       case Packing::kFloat16:
         of_packing = matmul_of<Packing::kFloat16>;
         break;
+      case Packing::kWideAffine:
+      case Packing::kWideHalves:
       case Packing::kFloat32:
         break;
     }

@@ -4,31 +4,46 @@
 #include "half.h"
 #include "kernels.h"
 #include "pack.h"
+#include "quant_groups.h"
 
 namespace streamserve {
 namespace {
 
-// Elements and bytes of one block of a format.
-struct Blocks {
+// Elements and bytes of one block of a format, and the packing that keeps it.
+struct Traits {
   uint32_t elements;
   uint32_t bytes;
+  Packing packing;
 };
 
-Blocks blocks_of(Format format) {
+Traits traits_of(Format format) {
   switch (format) {
     case Format::kF32:
-      return {1, 4};
+      return {1, 4, Packing::kFloat32};
     case Format::kF16:
+      return {1, 2, Packing::kFloat16};
     case Format::kBF16:
-      return {1, 2};
+      return {1, 2, Packing::kBFloat16};
     case Format::kQ4_0:
-      return {32, 18};  // f16 d, 16 bytes: k in low nibbles, k + 16 in high ones
+      return {32, 18, Packing::kInt4Symmetric};  // f16 d, nibbles
     case Format::kQ4_1:
-      return {32, 20};  // f16 d, f16 m, nibbles likewise
+      return {32, 20, Packing::kInt4Affine};  // f16 d, f16 m, nibbles
+    case Format::kQ5_0:
+      return {32, 22, Packing::kInt5Symmetric};  // f16 d, fifth bits, nibbles
+    case Format::kQ5_1:
+      return {32, 24, Packing::kInt5Affine};  // f16 d, f16 m, fifth bits, nibbles
     case Format::kQ8_0:
-      return {32, 34};  // f16 d, 32 int8
+      return {32, 34, Packing::kInt8Symmetric};  // f16 d, 32 int8
+    case Format::kQ4_K:
+      return {256, 144, Packing::kInt4Super};
+    case Format::kQ5_K:
+      return {256, 176, Packing::kInt5Super};
+    case Format::kQ6_K:
+      return {256, 210, Packing::kInt6Super};
+    case Format::kIQ4_NL:
+      return {32, 18, Packing::kInt4Codebook};  // f16 d, nibbles
   }
-  return {0, 0};
+  return {0, 0, Packing::kFloat32};
 }
 
 uint16_t load_u16(const uint8_t* at) {
@@ -40,31 +55,15 @@ uint16_t load_u16(const uint8_t* at) {
 }  // namespace
 
 size_t format_row_bytes(Format format, uint32_t cols) {
-  const Blocks blocks = blocks_of(format);
-  if (blocks.elements == 0 || cols % blocks.elements != 0) return 0;
-  return static_cast<size_t>(cols / blocks.elements) * blocks.bytes;
+  const Traits traits = traits_of(format);
+  if (traits.elements == 0 || cols % traits.elements != 0) return 0;
+  return static_cast<size_t>(cols / traits.elements) * traits.bytes;
 }
 
-Packing natural_packing(Format format) {
-  switch (format) {
-    case Format::kF16:
-      return Packing::kFloat16;
-    case Format::kBF16:
-      return Packing::kBFloat16;
-    case Format::kQ4_0:
-      return Packing::kInt4Symmetric;
-    case Format::kQ4_1:
-      return Packing::kInt4Affine;
-    case Format::kQ8_0:
-      return Packing::kInt8Symmetric;
-    case Format::kF32:
-      break;
-  }
-  return Packing::kFloat32;
-}
+Packing natural_packing(Format format) { return traits_of(format).packing; }
 
 bool can_pack(Format format, Packing packing) {
-  return blocks_of(format).elements != 0 &&
+  return traits_of(format).elements != 0 &&
          (packing == Packing::kFloat32 || packing == natural_packing(format));
 }
 
@@ -79,33 +78,10 @@ void embed_row(Format format, const uint8_t* row, uint32_t cols, float* out) {
     case Format::kBF16:
       for (uint32_t k = 0; k < cols; k++) out[k] = bf16_to_f32(load_u16(row + 2 * k));
       return;
-    case Format::kQ4_0:
-      for (uint32_t k = 0; k < cols; k += 32, row += 18) {
-        const float d = f16_to_f32(load_u16(row));
-        for (uint32_t i = 0; i < 16; i++) {
-          out[k + i] = d * static_cast<float>((row[2 + i] & 15) - 8);
-          out[k + i + 16] = d * static_cast<float>((row[2 + i] >> 4) - 8);
-        }
+    default:
+      for (uint32_t group = 0; group < cols / kGroup; group++) {
+        widen_group(format, read_group(format, row, group), out + group * kGroup);
       }
-      return;
-    case Format::kQ4_1:
-      for (uint32_t k = 0; k < cols; k += 32, row += 20) {
-        const float d = f16_to_f32(load_u16(row));
-        const float m = f16_to_f32(load_u16(row + 2));
-        // d * q is exact in f32 (11 + 4 bits), so this rounds once.
-        for (uint32_t i = 0; i < 16; i++) {
-          out[k + i] = d * static_cast<float>(row[4 + i] & 15) + m;
-          out[k + i + 16] = d * static_cast<float>(row[4 + i] >> 4) + m;
-        }
-      }
-      return;
-    case Format::kQ8_0:
-      for (uint32_t k = 0; k < cols; k += 32, row += 34) {
-        const float d = f16_to_f32(load_u16(row));
-        for (uint32_t i = 0; i < 32; i++)
-          out[k + i] = d * static_cast<float>(static_cast<int8_t>(row[2 + i]));
-      }
-      return;
   }
 }
 

@@ -1,4 +1,4 @@
-// Micro-kernels of the quantised packings for 256-bit registers. Include after lanes_avx2.h and matmul.h.
+// Micro-kernels of the quantised packings for 256-bit registers. Include after lines_avx2.h and matmul.h.
 //
 // A register holds half a line: 8 rows by 4 k. `Dots` makes the integer dots of one group for kTokens tokens
 // by kHalves half-tiles; it is all that differs with and without VNNI. Sums live in memory (first-level
@@ -26,44 +26,60 @@ inline __m256i load_half_line(const uint8_t* at) {
   return _mm256_load_si256(reinterpret_cast<const __m256i*>(at));
 }
 
-// Sums of kTokens tokens by kHalves half-tiles from half-tile `first_half` of one tile, over all groups.
+// Scales of 8 rows from half-tile `half` on, f16 or f32; `index` counts scales of whole tiles.
+template <Packing kPacking>
+inline __m256 load_scales(const uint8_t* scales, uint32_t index, uint32_t half) {
+  const uint32_t at = index * kTileRows + half * 8;
+  if constexpr (is_working(kPacking)) {
+    return _mm256_load_ps(reinterpret_cast<const float*>(scales) + at);
+  } else {
+    return load_eight_f16(reinterpret_cast<const uint16_t*>(scales) + at);
+  }
+}
+
+// Sums of kTokens tokens by kHalves half-tiles from half-tile `first_half` of one tile, over all groups,
+// added to what they are.
 template <Packing kPacking, uint32_t kTokens, uint32_t kHalves, typename Dots>
 inline __attribute__((always_inline)) void integer_half_tiles(const TileJob& job, uint32_t first_half,
                                                               __m256 (&sums)[kTokens][kHalves]) {
-  constexpr bool kAffine = kPacking == Packing::kInt4Affine;
-  for (uint32_t i = 0; i < kTokens; i++) {
-    for (uint32_t h = 0; h < kHalves; h++) sums[i][h] = _mm256_setzero_ps();
-  }
+  constexpr bool kAffine = is_affine(kPacking);
+  // Parts of a group that have scales of their own.
+  constexpr uint32_t kParts = kPacking == Packing::kWideHalves ? 2 : 1;
   const uint8_t* words = job.panel;
   const uint32_t groups = job.cols / kGroup;
   for (uint32_t group = 0; group < groups; group++) {
     const uint8_t* quants = job.tile + group_quants_at(kPacking, group) + first_half * 32;
-    const auto* scales =
-        reinterpret_cast<const uint16_t*>(job.tile + group_scales_at(kPacking, group)) + first_half * 8;
+    const uint8_t* scales = job.tile + group_scales_at(kPacking, group);
     const uint8_t* activation_scales = words + kTokens * kGroup;
     const uint8_t* corrections = activation_scales + kTokens * sizeof(float);
-    __m256i dots[kTokens][kHalves];
-    Dots::template group<kPacking>(dots, words, quants);
 #pragma GCC unroll 2
-    for (uint32_t h = 0; h < kHalves; h++) {
-      const __m256 d = load_eight_f16(scales + h * 8);
-      const __m256 bias = _mm256_mul_ps(d, _mm256_set1_ps(-kDotBias));
+    for (uint32_t part = 0; part < kParts; part++) {
+      __m256i dots[kTokens][kHalves];
+      Dots::template dot<kPacking, kWordsPerGroup / kParts>(
+          dots, words + part * (kTokens * kGroup / kParts),
+          quants + part * (group_quant_bytes(kPacking) / kParts));
+#pragma GCC unroll 2
+      for (uint32_t h = 0; h < kHalves; h++) {
+        const __m256 d = load_scales<kPacking>(scales, part, first_half + h);
+        const __m256 bias = _mm256_mul_ps(d, _mm256_set1_ps(-kDotBias));
 #pragma GCC unroll 16
-      for (uint32_t i = 0; i < kTokens; i++) {
-        __m256i dot = dots[i][h];
-        if constexpr (!Dots::starts_biased(kPacking)) {
-          dot = _mm256_add_epi32(dot, Dots::lacks_zero_point(kPacking) ? eight_of_word(corrections, i)
-                                                                       : _mm256_set1_epi32(kDotStart));
-        }
-        const __m256 product = _mm256_fmadd_ps(_mm256_castsi256_ps(dot), d, bias);
-        sums[i][h] = _mm256_fmadd_ps(product, eight_of_float(activation_scales, i), sums[i][h]);
-        if constexpr (kAffine) {
-          const __m256 m = load_eight_f16(scales + kTileRows + h * 8);
-          sums[i][h] = _mm256_fmadd_ps(m, eight_of_float(corrections, i), sums[i][h]);
+        for (uint32_t i = 0; i < kTokens; i++) {
+          __m256i dot = dots[i][h];
+          if constexpr (!Dots::starts_biased(kPacking)) {
+            dot = _mm256_add_epi32(dot, Dots::lacks_zero_point(kPacking)
+                                            ? eight_of_word(corrections, part * kTokens + i)
+                                            : _mm256_set1_epi32(kDotStart));
+          }
+          const __m256 product = _mm256_fmadd_ps(_mm256_castsi256_ps(dot), d, bias);
+          sums[i][h] = _mm256_fmadd_ps(product, eight_of_float(activation_scales, i), sums[i][h]);
+          if constexpr (kAffine) {
+            const __m256 m = load_scales<kPacking>(scales, 1, first_half + h);
+            sums[i][h] = _mm256_fmadd_ps(m, eight_of_float(corrections, i), sums[i][h]);
+          }
         }
       }
     }
-    words += kTokens * kActivationGroupBytes;
+    words += kTokens * activation_group_bytes(kPacking);
   }
 }
 
@@ -72,18 +88,24 @@ void integer_tile(const TileJob& job) {
   // Few tokens: both halves at once, so that the tile is streamed in order.
   if constexpr (kTokens <= Dots::kWholeTileTokens) {
     __m256 sums[kTokens][2];
-    integer_half_tiles<kPacking, kTokens, 2, Dots>(job, 0, sums);
     for (uint32_t i = 0; i < kTokens; i++) {
-      write_sums(job.out + i * job.stride, {sums[i][0], sums[i][1]}, job.rows, job.accumulate);
+      const Lanes first = first_sums(job, i);
+      sums[i][0] = first.low;
+      sums[i][1] = first.high;
     }
+    integer_half_tiles<kPacking, kTokens, 2, Dots>(job, 0, sums);
+    for (uint32_t i = 0; i < kTokens; i++) last_sums(job, i, {sums[i][0], sums[i][1]});
   } else {
     __m256 low[kTokens][1];
     __m256 high[kTokens][1];
+    for (uint32_t i = 0; i < kTokens; i++) {
+      const Lanes first = first_sums(job, i);
+      low[i][0] = first.low;
+      high[i][0] = first.high;
+    }
     integer_half_tiles<kPacking, kTokens, 1, Dots>(job, 0, low);
     integer_half_tiles<kPacking, kTokens, 1, Dots>(job, 1, high);
-    for (uint32_t i = 0; i < kTokens; i++) {
-      write_sums(job.out + i * job.stride, {low[i][0], high[i][0]}, job.rows, job.accumulate);
-    }
+    for (uint32_t i = 0; i < kTokens; i++) last_sums(job, i, {low[i][0], high[i][0]});
   }
 }
 

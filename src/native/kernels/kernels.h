@@ -19,23 +19,43 @@ enum class Format : uint32_t {
   kF16 = 1,
   kQ4_0 = 2,
   kQ4_1 = 3,
+  kQ5_0 = 6,
+  kQ5_1 = 7,
   kQ8_0 = 8,
+  kQ4_K = 12,
+  kQ5_K = 13,
+  kQ6_K = 14,
+  kIQ4_NL = 20,
   kBF16 = 30,
 };
 
 // How a packed matrix keeps its weights. Activations that meet a quantised packing are quantised to int8 with
 // one f32 scale per token and group of kGroup; those that meet a float packing stay f32.
+// "Super" packings scale in two levels: d and m are of 256 weights, s and t are small integers of 32 or 16.
 enum class Packing : uint8_t {
   kInt4Affine,     // Q4_1: w = d*q + m, q in 0..15
   kInt4Symmetric,  // Q4_0: w = d*(q - 8)
+  kInt4Codebook,   // IQ4_NL: w = d*c[q], c being 16 int8
+  kInt4Super,      // Q4_K: w = d*s*q + m*t, q in 0..15, s and t of 32 weights
+  kInt5Affine,     // Q5_1: w = d*q + m, q in 0..31
+  kInt5Symmetric,  // Q5_0: w = d*(q - 16)
+  kInt5Super,      // Q5_K: w = d*s*q + m*t, q in 0..31
+  kInt6Super,      // Q6_K: w = d*s*(q - 32), s of 16 weights
   kInt8Symmetric,  // Q8_0: w = d*q
+  kWideAffine,     // no matrix is kept so: what others are expanded to where they are used, see layout.h
+  kWideHalves,     // likewise
   kBFloat16,       // BF16
   kFloat16,        // F16
   kFloat32,        // F32; also the reference mode of every other format, widened exactly
 };
 
+// Whether activations that meet a packing are quantised. Static for the reason given in layout.h.
+static constexpr bool is_quantised(Packing packing) { return packing < Packing::kBFloat16; }
+
 // Quantisation group of weights and of activations, in elements of k.
 inline constexpr uint32_t kGroup = 32;
+// Elements of k that share the upper level of scales of the super packings.
+inline constexpr uint32_t kSuperGroup = 256;
 // Weight rows (outputs) of a tile; ranges of matmul and pack are in tiles, ceil(rows / kTileRows) a matrix.
 inline constexpr uint32_t kTileRows = 16;
 // Tokens of a KV block, which is also the tile of the online softmax.
@@ -91,7 +111,7 @@ struct Kernels {
       layout;  // names the packed layout; packed bytes may be shared between equal layouts (disk cache)
 
   // Bytes of a packed rows x cols matrix; 0 if it cannot be: quantised packings need cols in multiples of
-  // kGroup, and rows and cols must not be 0.
+  // kGroup (kSuperGroup for the super ones), and rows and cols must not be 0.
   size_t (*packed_bytes)(Packing packing, uint32_t rows, uint32_t cols);
   // Packs tiles [tile_begin, tile_end) of a GGUF tensor (row-major, the format's own blocks, any alignment)
   // into `out` (start of the whole packed matrix, 64-byte aligned); threads may share the work by tiles.

@@ -3,8 +3,12 @@
 // A micro-kernel computes MT tokens (a panel) by NT tiles over all of k, keeping its sums in registers; each
 // sum is the same chain of operations in every shape. Tiles are the outer loop, so weights are streamed from
 // memory once however many panels there are; panels are taken in runs that stay in the second-level cache.
+//
+// Packings that no micro-kernel takes are expanded (expand.h) a piece of k of one tile at a time, once for
+// all panels of a run; between pieces the sums wait in memory, which changes nothing in them.
 #pragma once
 
+#include "expand.h"
 #include "layout.h"
 
 namespace streamserve {
@@ -14,6 +18,12 @@ namespace {
 // the smallest second-level cache we tune for (512 KiB).
 inline constexpr size_t kPanelRunBytes = 256 * 1024;
 inline constexpr size_t kTileBlockBytes = 128 * 1024;
+// Groups of a piece of k that is expanded at once: for many panels half of a first-level cache of 32 KiB with
+// their activations; for one panel so few that expanding reads memory while the piece before is multiplied.
+inline constexpr uint32_t kPieceGroups = 16;
+inline constexpr uint32_t kPieceGroupsOnePanel = 8;
+// Panels of a run where sums wait: so that they have a place on the stack.
+inline constexpr uint32_t kMostWaitingPanels = 32;
 
 // One micro-kernel call: `tiles` consecutive tiles, of which the last may have fewer than kTileRows rows.
 struct TileJob {
@@ -25,6 +35,9 @@ struct TileJob {
   size_t stride;
   uint32_t rows;  // rows left in the matrix from the first tile on
   bool accumulate;
+  // Where sums come from and go to between the pieces of a tile, [token][kTileRows]; nullptr: zero and `out`.
+  const float* resumed = nullptr;
+  float* waiting = nullptr;
 };
 
 using TileFunction = void (*)(const TileJob&);
@@ -42,6 +55,20 @@ inline void write_sums(float* out, const Lanes& sums, uint32_t rows, bool accumu
     store(out, accumulate ? add(load(out), sums) : sums);
   } else {
     store_some(out, accumulate ? add(load_some(out, rows), sums) : sums, rows);
+  }
+}
+
+// What the sums of a token start from.
+inline Lanes first_sums(const TileJob& job, uint32_t token) {
+  return job.resumed ? load(job.resumed + token * kTileRows) : zero();
+}
+
+// Where the sums of a token go.
+inline void last_sums(const TileJob& job, uint32_t token, const Lanes& sums) {
+  if (job.waiting) {
+    store(job.waiting + token * kTileRows, sums);
+  } else {
+    write_sums(job.out + token * job.stride, sums, job.rows, job.accumulate);
   }
 }
 
@@ -87,6 +114,51 @@ inline void run_matmul(const PanelKernel* kernels, uint32_t widest, const Packed
                      out + token * stride + static_cast<size_t>(tile) * kTileRows, stride,
                      w.rows - tile * kTileRows, accumulate},
                     block_end - tile < step ? block_end - tile : step);
+        }
+      }
+    }
+  }
+}
+
+// The same where tiles are expanded: `kernels` are those of the working packing.
+template <Packing kPacking, uint32_t kWidest>
+inline void run_expanded_matmul(const PanelKernel* kernels, const PackedMatrix& w, const Activations& a,
+                                uint32_t tile_begin, uint32_t tile_end, float* out, size_t stride,
+                                bool accumulate) {
+  constexpr Packing kWorking = working_packing(kPacking);
+  alignas(64) uint8_t expanded[tile_bytes(kWorking, kPieceGroups * kGroup)];
+  alignas(64) float waiting[kMostWaitingPanels * kWidest * kTileRows];
+  const PanelSplit split = split_panels(a.tokens, kWidest);
+  const size_t bytes_a_token = token_bytes(kPacking, w.cols);
+  const size_t fitting_run = fitting(kPanelRunBytes, bytes_a_token * (split.width + (split.wide ? 1 : 0)), 1);
+  const auto run = static_cast<uint32_t>(fitting_run < kMostWaitingPanels ? fitting_run : kMostWaitingPanels);
+  const uint32_t piece = split.panels == 1 ? kPieceGroupsOnePanel : kPieceGroups;
+  const uint32_t groups = w.cols / kGroup;
+  for (uint32_t panel_begin = 0; panel_begin < split.panels; panel_begin += run) {
+    const uint32_t panel_end = split.panels - panel_begin < run ? split.panels : panel_begin + run;
+    for (uint32_t tile = tile_begin; tile < tile_end; tile++) {
+      const uint8_t* packed = w.data + tile * tile_bytes(kPacking, w.cols);
+      for (uint32_t group = 0; group < groups; group += piece) {
+        const uint32_t here = groups - group < piece ? groups - group : piece;
+        expand_groups<kPacking>(packed, group, here, expanded);
+        float* sums = waiting;
+        for (uint32_t panel = panel_begin; panel < panel_end; panel++) {
+          const uint32_t token = split.begin(panel);
+          const uint32_t width = split.tokens(panel);
+          const size_t panel_at = token * bytes_a_token;
+          const size_t group_at = static_cast<size_t>(group) * width * activation_group_bytes(kPacking);
+          TileJob job{a.data + panel_at + group_at,
+                      expanded,
+                      0,
+                      here * kGroup,
+                      out + token * stride + static_cast<size_t>(tile) * kTileRows,
+                      stride,
+                      w.rows - tile * kTileRows,
+                      accumulate};
+          if (group > 0) job.resumed = sums;
+          if (group + here < groups) job.waiting = sums;
+          kernels[width - 1].narrow(job);
+          sums += width * kTileRows;
         }
       }
     }

@@ -4,51 +4,47 @@
 #include <cstring>
 #include <vector>
 
-#include "half.h"
 #include "layout.h"
+#include "quant_groups.h"
 
 namespace streamserve {
 namespace {
 
-// One group of one row: scales as f16 bits, quants as the unsigned values the packing keeps.
-struct Group {
-  uint16_t scale;
-  uint16_t minimum;
-  uint8_t quants[kGroup];
-};
-
-Group read_group(Format format, const uint8_t* row, uint32_t group) {
-  Group result{};
-  if (format == Format::kQ8_0) {
-    const uint8_t* block = row + static_cast<size_t>(group) * 34;
-    std::memcpy(&result.scale, block, 2);
-    for (uint32_t k = 0; k < kGroup; k++) result.quants[k] = block[2 + k] ^ 0x80U;  // int8 + 128
-    return result;
-  }
-  const bool affine = format == Format::kQ4_1;
-  const uint8_t* block = row + static_cast<size_t>(group) * (affine ? 20 : 18);
-  std::memcpy(&result.scale, block, 2);
-  if (affine) std::memcpy(&result.minimum, block + 2, 2);
-  const uint8_t* nibbles = block + (affine ? 4 : 2);
-  for (uint32_t k = 0; k < 16; k++) {
-    result.quants[k] = nibbles[k] & 15U;
-    result.quants[k + 16] = nibbles[k] >> 4;
-  }
-  return result;
-}
-
-void write_group(Packing packing, const Group& group, uint32_t row, uint8_t* scales, uint8_t* quants) {
-  std::memcpy(scales + 2 * row, &group.scale, 2);
-  if (packing == Packing::kInt4Affine) std::memcpy(scales + 2 * kTileRows + 2 * row, &group.minimum, 2);
+// Puts bits of the quants where layout.h has them.
+void write_quants(Packing packing, const QuantGroup& group, uint32_t row, uint8_t* quants) {
   for (uint32_t k = 0; k < kGroup; k++) {
     const uint32_t word = k / kWord;
     const uint32_t byte = row * kWord + k % kWord;
+    const uint8_t quant = group.quants[k];
     if (packing == Packing::kInt8Symmetric) {
-      quants[word * 64 + byte] = group.quants[k];
-    } else {
-      quants[word / 2 * 64 + byte] |= static_cast<uint8_t>(word % 2 ? group.quants[k] << 4 : group.quants[k]);
+      quants[word * 64 + byte] = quant;
+      continue;
     }
+    quants[word / 2 * 64 + byte] |= static_cast<uint8_t>((quant & 15U) << word % 2 * 4);
+    uint8_t* upper = quants + 4 * 64 + byte;
+    if (quant_bits(packing) == 5) *upper |= static_cast<uint8_t>(quant >> 4 << word);
+    if (quant_bits(packing) == 6) upper[word / 4 * 64] |= static_cast<uint8_t>(quant >> 4 << word % 4 * 2);
   }
+}
+
+// `unit` is the unit of the group, `group` its index there.
+void write_super_scales(Packing packing, const QuantGroup& values, uint32_t row, uint32_t group,
+                        uint8_t* unit) {
+  std::memcpy(unit + 2 * row, &values.scale, 2);
+  uint8_t* steps = unit + kSuperScalesAt + row;
+  if (is_affine(packing)) {
+    std::memcpy(unit + 2 * kTileRows + 2 * row, &values.minimum, 2);
+    steps[group * kTileRows] = values.steps[0];
+    steps[(unit_groups(packing) + group) * kTileRows] = values.steps[1];
+  } else {
+    steps[2 * group * kTileRows] = values.steps[0];
+    steps[(2 * group + 1) * kTileRows] = values.steps[1];
+  }
+}
+
+void write_scales(Packing packing, const QuantGroup& values, uint32_t row, uint8_t* scales) {
+  std::memcpy(scales + 2 * row, &values.scale, 2);
+  if (is_affine(packing)) std::memcpy(scales + 2 * kTileRows + 2 * row, &values.minimum, 2);
 }
 
 void pack_quantised_tile(Format format, const uint8_t* source, Packing packing, uint32_t rows, uint32_t cols,
@@ -57,8 +53,13 @@ void pack_quantised_tile(Format format, const uint8_t* source, Packing packing, 
   const size_t stride = format_row_bytes(format, cols);
   for (uint32_t group = 0; group < cols / kGroup; group++) {
     for (uint32_t row = 0; row < rows; row++) {
-      write_group(packing, read_group(format, source + row * stride, group), row,
-                  out + group_scales_at(packing, group), out + group_quants_at(packing, group));
+      const QuantGroup values = read_group(format, source + row * stride, group);
+      if (is_super(packing)) {
+        write_super_scales(packing, values, row, group % unit_groups(packing), out + unit_at(packing, group));
+      } else {
+        write_scales(packing, values, row, out + group_scales_at(packing, group));
+      }
+      write_quants(packing, values, row, out + group_quants_at(packing, group));
     }
   }
 }
@@ -88,7 +89,8 @@ void pack_float_tile(Format format, const uint8_t* source, Packing packing, uint
 }  // namespace
 
 size_t packed_bytes(Packing packing, uint32_t rows, uint32_t cols) {
-  if (rows == 0 || cols == 0 || (is_quantised(packing) && cols % kGroup != 0)) return 0;
+  const uint32_t step = !is_quantised(packing) ? 1 : is_super(packing) ? kSuperGroup : kGroup;
+  if (rows == 0 || cols == 0 || cols % step != 0 || is_working(packing)) return 0;
   return tile_bytes(packing, cols) * tile_count(rows);
 }
 

@@ -17,11 +17,18 @@ Format known_format(const TensorInfo& tensor) {
     case Format::kQ8_0:
     case Format::kQ4_0:
     case Format::kQ4_1:
+    case Format::kQ5_0:
+    case Format::kQ5_1:
+    case Format::kQ4_K:
+    case Format::kQ5_K:
+    case Format::kQ6_K:
+    case Format::kIQ4_NL:
       return static_cast<Format>(tensor.format);
   }
   throw EngineError(ErrorCode::kModelFormatUnsupported,
                     "The model file keeps the tensor " + tensor.name + " as " + format_name(tensor.format) +
-                        "; this engine reads F32, F16, BF16, Q8_0, Q4_0 and Q4_1.");
+                        "; this engine reads F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K "
+                        "and IQ4_NL.");
 }
 
 std::string shape_text(uint64_t cols, uint64_t rows, uint64_t depth) {

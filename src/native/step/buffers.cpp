@@ -6,7 +6,9 @@ namespace streamserve {
 namespace {
 
 // Matrices may meet in every packing that a file can mix.
-constexpr Packing kPackings[] = {Packing::kInt4Affine, Packing::kInt4Symmetric, Packing::kInt8Symmetric,
+constexpr Packing kPackings[] = {Packing::kInt4Affine, Packing::kInt4Symmetric, Packing::kInt4Codebook,
+                                 Packing::kInt4Super,  Packing::kInt5Affine,    Packing::kInt5Symmetric,
+                                 Packing::kInt5Super,  Packing::kInt6Super,     Packing::kInt8Symmetric,
                                  Packing::kBFloat16,   Packing::kFloat16,       Packing::kFloat32};
 
 size_t largest_panel(const Kernels& kernels, uint32_t tokens, uint32_t cols) {

@@ -25,11 +25,6 @@ constexpr uint32_t kChunksACore = 6;
 // multiplying them.
 constexpr uint32_t kLogitsAPass = 32;
 
-bool is_quantised(Packing packing) {
-  return packing == Packing::kInt4Affine || packing == Packing::kInt4Symmetric ||
-         packing == Packing::kInt8Symmetric;
-}
-
 void add_to(float* x, const float* y, size_t count) {
   for (size_t i = 0; i < count; ++i) x[i] += y[i];
 }

@@ -26,6 +26,13 @@ class GuardedBytes {
   uint8_t* data_;
 };
 
+inline constexpr Format kFormats[] = {Format::kF32,  Format::kF16,  Format::kBF16, Format::kQ4_0,
+                                      Format::kQ4_1, Format::kQ5_0, Format::kQ5_1, Format::kQ8_0,
+                                      Format::kQ4_K, Format::kQ5_K, Format::kQ6_K, Format::kIQ4_NL};
+
+// Columns that a format takes, near `cols`: rounded up to whole blocks.
+uint32_t fitting_cols(Format format, uint32_t cols);
+
 // What the values of a tensor look like.
 enum class Values { kOrdinary, kZero, kLargest, kTiny };
 

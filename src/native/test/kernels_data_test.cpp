@@ -50,6 +50,12 @@ void put(std::vector<uint8_t>& bytes, Value value) {
   bytes.insert(bytes.end(), raw, raw + sizeof(Value));
 }
 
+// A block of `halves` f16 scales, and anything in `rest` bytes.
+void put_block(std::vector<uint8_t>& bytes, std::mt19937& random, Values values, int halves, int rest) {
+  for (int i = 0; i < halves; i++) put(bytes, half_bits(random, values));
+  for (int i = 0; i < rest; i++) put(bytes, static_cast<uint8_t>(random()));
+}
+
 }  // namespace
 
 GuardedBytes::GuardedBytes(size_t size, size_t alignment) {
@@ -64,6 +70,11 @@ GuardedBytes::GuardedBytes(size_t size, size_t alignment) {
 }
 
 GuardedBytes::~GuardedBytes() { ::munmap(pages_, mapped_); }
+
+uint32_t fitting_cols(Format format, uint32_t cols) {
+  while (format_row_bytes(format, cols) == 0) cols++;
+  return cols;
+}
 
 std::vector<uint8_t> random_tensor(Format format, uint32_t rows, uint32_t cols, uint32_t seed,
                                    Values values) {
@@ -83,12 +94,30 @@ std::vector<uint8_t> random_tensor(Format format, uint32_t rows, uint32_t cols, 
         put(tensor, static_cast<uint16_t>(std::bit_cast<uint32_t>(float_value(random, values)) >> 16));
         break;
       case Format::kQ4_0:
+      case Format::kIQ4_NL:
+        put_block(tensor, random, values, 1, 16);
+        break;
       case Format::kQ4_1:
+        put_block(tensor, random, values, 2, 16);
+        break;
+      case Format::kQ5_0:
+        put_block(tensor, random, values, 1, 20);
+        break;
+      case Format::kQ5_1:
+        put_block(tensor, random, values, 2, 20);
+        break;
       case Format::kQ8_0:
+        put_block(tensor, random, values, 1, 32);
+        break;
+      case Format::kQ4_K:
+        put_block(tensor, random, values, 2, 140);
+        break;
+      case Format::kQ5_K:
+        put_block(tensor, random, values, 2, 172);
+        break;
+      case Format::kQ6_K:
+        put_block(tensor, random, values, 0, 208);
         put(tensor, half_bits(random, values));
-        if (format == Format::kQ4_1) put(tensor, half_bits(random, values));
-        for (int i = 0; i < (format == Format::kQ8_0 ? 32 : 16); i++)
-          put(tensor, static_cast<uint8_t>(random()));
         break;
     }
   }

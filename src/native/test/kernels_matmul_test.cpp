@@ -10,14 +10,6 @@
 namespace streamserve::test {
 namespace {
 
-constexpr Format kFormats[] = {Format::kF32,  Format::kF16,  Format::kBF16,
-                               Format::kQ4_0, Format::kQ4_1, Format::kQ8_0};
-
-bool quantised(Packing packing) {
-  return packing == Packing::kInt4Affine || packing == Packing::kInt4Symmetric ||
-         packing == Packing::kInt8Symmetric;
-}
-
 std::vector<double> reference(Format format, const std::vector<uint8_t>& tensor, uint32_t rows, uint32_t cols,
                               const std::vector<float>& x, uint32_t tokens, bool magnitudes) {
   std::vector<double> out(static_cast<size_t>(tokens) * rows);
@@ -55,10 +47,10 @@ std::string describe(const Kernels& family, Format format, uint32_t rows, uint32
 
 UNIT_TEST(kernels_matmul_is_near_double_precision_in_every_format) {
   constexpr uint32_t rows = 37;
-  constexpr uint32_t cols = 160;
   constexpr uint32_t tokens = 5;
-  const std::vector<float> x = random_floats(tokens * cols, 1);
   for (const Format format : kFormats) {
+    const uint32_t cols = fitting_cols(format, 160);
+    const std::vector<float> x = random_floats(tokens * cols, 1);
     const std::vector<uint8_t> tensor = random_tensor(format, rows, cols, 2);
     const std::vector<double> exact = reference(format, tensor, rows, cols, x, tokens, false);
     const std::vector<double> size = reference(format, tensor, rows, cols, x, tokens, true);
@@ -68,10 +60,10 @@ UNIT_TEST(kernels_matmul_is_near_double_precision_in_every_format) {
         const std::vector<float> out = multiply(*family, w.matrix, x, tokens);
         // int8 rounds activations by up to 1/254 of the largest in their group; f32 by 2^-24 an operation.
         for (size_t i = 0; i < out.size(); i++) {
-          const double bound = quantised(packing) ? 0.1 * size[i] : 2e-5 * size[i];
+          const double bound = is_quantised(packing) ? 0.1 * size[i] : 2e-5 * size[i];
           CHECK_NEAR(out[i], exact[i], bound + 1e-6);
         }
-        if (!quantised(packing)) continue;
+        if (!is_quantised(packing)) continue;
         double error = 0;
         double total = 0;
         for (size_t i = 0; i < out.size(); i++) {
@@ -87,10 +79,9 @@ UNIT_TEST(kernels_matmul_is_near_double_precision_in_every_format) {
 UNIT_TEST(kernels_matmul_of_every_family_equals_the_portable_one) {
   const Kernels& portable = *choose_kernels("portable");
   for (const Format format : kFormats) {
-    const bool blocks = quantised(natural_packing(format));
     for (const uint32_t rows : {1U, 15U, 16U, 70U, 129U}) {
-      for (const uint32_t cols : {32U, 64U, 96U, 224U, 7U, 50U}) {
-        if (blocks && cols % kGroup) continue;
+      for (const uint32_t cols : {32U, 64U, 96U, 224U, 7U, 50U, 256U, 544U, 768U}) {
+        if (format_row_bytes(format, cols) == 0 || (rows > 16 && cols > 256)) continue;
         const std::vector<uint8_t> tensor = random_tensor(format, rows, cols, rows * 1000 + cols);
         for (const Packing packing : {natural_packing(format), Packing::kFloat32}) {
           const OwnedMatrix w(portable, format, packing, tensor, rows, cols);
@@ -111,10 +102,10 @@ UNIT_TEST(kernels_matmul_of_every_family_equals_the_portable_one) {
 
 UNIT_TEST(kernels_matmul_of_a_token_does_not_depend_on_its_company) {
   constexpr uint32_t rows = 83;
-  constexpr uint32_t cols = 608;
   constexpr uint32_t most = 33;
-  const std::vector<float> x = random_floats(most * cols, 3);
   for (const Format format : kFormats) {
+    const uint32_t cols = fitting_cols(format, 608);
+    const std::vector<float> x = random_floats(most * cols, 3);
     const std::vector<uint8_t> tensor = random_tensor(format, rows, cols, 4);
     for (const Kernels* family : runnable_families()) {
       const OwnedMatrix w(*family, format, natural_packing(format), tensor, rows, cols);
@@ -130,13 +121,13 @@ UNIT_TEST(kernels_matmul_of_a_token_does_not_depend_on_its_company) {
 
 UNIT_TEST(kernels_matmul_over_tile_ranges_equals_the_whole_and_accumulates) {
   constexpr uint32_t rows = 147;
-  constexpr uint32_t cols = 96;
   constexpr uint32_t tokens = 6;
   constexpr uint32_t stride = rows + 5;
   const uint32_t tiles = (rows + kTileRows - 1) / kTileRows;
-  const std::vector<float> x = random_floats(tokens * cols, 5);
   const std::vector<float> before = random_floats(tokens * stride, 6);
   for (const Format format : kFormats) {
+    const uint32_t cols = fitting_cols(format, 96);
+    const std::vector<float> x = random_floats(tokens * cols, 5);
     const std::vector<uint8_t> tensor = random_tensor(format, rows, cols, 7);
     for (const Kernels* family : runnable_families()) {
       const OwnedMatrix w(*family, format, natural_packing(format), tensor, rows, cols);
@@ -160,12 +151,50 @@ UNIT_TEST(kernels_matmul_over_tile_ranges_equals_the_whole_and_accumulates) {
   }
 }
 
+UNIT_TEST(kernels_matmul_of_an_odd_vocabulary_equals_the_portable_one) {
+  constexpr uint32_t rows = 49153;
+  constexpr uint32_t cols = 256;
+  const Kernels& portable = *choose_kernels("portable");
+  for (const Format format : kFormats) {
+    const Packing packing = natural_packing(format);
+    const std::vector<uint8_t> tensor = random_tensor(format, rows, cols, 12);
+    const OwnedMatrix w(portable, format, packing, tensor, rows, cols);
+    for (const uint32_t tokens : {1U, 3U}) {
+      const std::vector<float> x = random_floats(tokens * cols, 13);
+      const std::vector<float> expected = multiply(portable, w.matrix, x, tokens);
+      for (const Kernels* family : runnable_families()) {
+        check_same(multiply(*family, w.matrix, x, tokens), expected,
+                   describe(*family, format, rows, cols, tokens));
+      }
+    }
+  }
+}
+
+// Sums of expanded tiles wait in memory between pieces of k and between runs of panels.
+UNIT_TEST(kernels_matmul_of_many_tokens_and_columns_equals_the_portable_one) {
+  constexpr uint32_t rows = 17;
+  const Kernels& portable = *choose_kernels("portable");
+  for (const Format format : kFormats) {
+    for (const auto& [cols, tokens] : {std::pair{1280U, 29U}, {256U, 601U}}) {
+      const Packing packing = natural_packing(format);
+      const std::vector<uint8_t> tensor = random_tensor(format, rows, cols, 14);
+      const OwnedMatrix w(portable, format, packing, tensor, rows, cols);
+      const std::vector<float> x = random_floats(tokens * cols, 15);
+      const std::vector<float> expected = multiply(portable, w.matrix, x, tokens);
+      for (const Kernels* family : runnable_families()) {
+        check_same(multiply(*family, w.matrix, x, tokens), expected,
+                   describe(*family, format, rows, cols, tokens));
+      }
+    }
+  }
+}
+
 UNIT_TEST(kernels_matmul_takes_extreme_values) {
   constexpr uint32_t rows = 18;
-  constexpr uint32_t cols = 64;
   constexpr uint32_t tokens = 9;
   const Kernels& portable = *choose_kernels("portable");
   for (const Format format : kFormats) {
+    const uint32_t cols = fitting_cols(format, 64);
     for (const Values weights : {Values::kZero, Values::kLargest, Values::kTiny, Values::kOrdinary}) {
       for (const Values inputs : {Values::kZero, Values::kLargest, Values::kTiny, Values::kOrdinary}) {
         const std::vector<uint8_t> tensor = random_tensor(format, rows, cols, 8, weights);
@@ -186,11 +215,11 @@ UNIT_TEST(kernels_matmul_takes_extreme_values) {
 }
 
 UNIT_TEST(kernels_matmul_shows_activations_that_are_not_finite) {
-  constexpr uint32_t cols = 64;
   for (const float bad : {std::nanf(""), HUGE_VALF, -HUGE_VALF}) {
-    std::vector<float> x = random_floats(3 * cols, 10);
-    x[cols + 40] = bad;
     for (const Format format : kFormats) {
+      const uint32_t cols = fitting_cols(format, 64);
+      std::vector<float> x = random_floats(3 * cols, 10);
+      x[cols + 40] = bad;
       const std::vector<uint8_t> tensor = random_tensor(format, 16, cols, 11);
       for (const Kernels* family : runnable_families()) {
         const OwnedMatrix w(*family, format, natural_packing(format), tensor, 16, cols);
@@ -209,10 +238,19 @@ UNIT_TEST(kernels_refuse_what_cannot_be_packed) {
     CHECK_EQUAL(family->packed_bytes(Packing::kInt8Symmetric, 0, 32), size_t{0});
     CHECK_EQUAL(family->packed_bytes(Packing::kFloat32, 1, 0), size_t{0});
     CHECK(family->packed_bytes(Packing::kFloat16, 1, 7) > 0);
+    for (const Packing super : {Packing::kInt4Super, Packing::kInt5Super, Packing::kInt6Super}) {
+      CHECK_EQUAL(family->packed_bytes(super, 16, 32), size_t{0});
+      CHECK_EQUAL(family->packed_bytes(super, 16, 576), size_t{0});
+      CHECK(family->packed_bytes(super, 16, 256) > 0);
+    }
+    CHECK_EQUAL(family->packed_bytes(Packing::kWideAffine, 16, 256), size_t{0});
+    CHECK_EQUAL(family->packed_bytes(Packing::kWideHalves, 16, 256), size_t{0});
   }
   CHECK(!can_pack(Format::kQ4_1, Packing::kInt8Symmetric));
   CHECK(can_pack(Format::kQ4_1, Packing::kFloat32));
+  CHECK(!can_pack(Format::kQ4_K, Packing::kWideAffine));
   CHECK_EQUAL(format_row_bytes(Format::kQ8_0, 33), size_t{0});
+  CHECK_EQUAL(format_row_bytes(Format::kQ6_K, 128), size_t{0});
   CHECK(choose_kernels("no such family") == nullptr);
   CHECK(choose_kernels("") == choose_kernels(nullptr));
 }
