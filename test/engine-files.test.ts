@@ -4,7 +4,7 @@ import { afterAll, describe, expect, test } from "vitest";
 import { readMetadata } from "../dist/engine/metadata.js";
 import { closeEngine, NativeLane, openEngine } from "../dist/engine/native-engine.js";
 import { ERROR_CODES, StreamServeError } from "../dist/errors.js";
-import { type GgufValue, ggufFile } from "./gguf-file.js";
+import { type GgufValue, ggufFile, type TensorFormat } from "./gguf-file.js";
 import { ModelDirectory, TINY, type TinyOptions, tinyModel } from "./tiny-model.js";
 
 /** Damaged and foreign model files, through the door that every file comes in by. */
@@ -270,16 +270,20 @@ test("a format that is not supported is named", () => {
     without: "output_norm.weight",
     extraTensors: [{ name: "output_norm.weight", shape: [64], format: "Q8_0", bytes: new Uint8Array(68) }],
   });
-  // The format number of the last tensor, made Q4_K (12), whose blocks of 256 do not divide rows of 64.
   expect(tryOut(bytes).code).toBe("ok");
-  const named = tinyModel({ extraTensors: [] });
-  const at = named.indexOf("blk.0.attn_q.weight") + "blk.0.attn_q.weight".length + 4 + 16;
-  const foreign = Buffer.from(named);
-  foreign.writeUInt32LE(20, at);
-  const found = tryOut(foreign);
+  const found = tryOut(tinyModel({ wide: true, formats: [[/blk\.0\.attn_q/, "Q2_K"]] }));
   expect(found.code).toBe("model_format_unsupported");
-  expect(found.message).toMatch(/blk\.0\.attn_q\.weight.*IQ4_NL/);
+  expect(found.message).toMatch(/blk\.0\.attn_q\.weight.*Q2_K/);
 });
+
+test.each<TensorFormat>(["Q4_K", "Q5_K", "Q6_K"])(
+  "rows of 64 are no rows of %s, and it says so",
+  (format) => {
+    const found = tryOut(tinyModel({ formats: [[/blk\.0\.attn_q/, format]] }));
+    expect(found.code).toBe("model_file_invalid");
+    expect(found.message).toMatch(new RegExp(`blk\\.0\\.attn_q\\.weight.* 64 .*256 .*${format}`));
+  },
+);
 
 test("what is no model file is refused", () => {
   expect(tryOut(Buffer.from("not a model at all, just some text")).code).toBe("model_file_invalid");

@@ -9,8 +9,6 @@ export type GgufValue =
   | { readonly type: "i32s"; readonly value: readonly number[] }
   | { readonly type: "f32s"; readonly value: readonly number[] };
 
-export type TensorFormat = "F32" | "F16" | "BF16" | "Q8_0" | "Q4_0" | "Q4_1" | "Q6_K";
-
 export interface GgufTensor {
   readonly name: string;
   readonly shape: readonly number[];
@@ -20,15 +18,22 @@ export interface GgufTensor {
 
 const TYPE_NUMBERS = { u32: 4, f32: 6, bool: 7, string: 8, strings: 9, i32s: 9, f32s: 9 };
 const I32 = 5;
-const FORMAT_NUMBERS: Record<TensorFormat, number> = {
+const FORMAT_NUMBERS = {
   F32: 0,
   F16: 1,
   BF16: 30,
   Q8_0: 8,
   Q4_0: 2,
   Q4_1: 3,
+  Q5_0: 6,
+  Q5_1: 7,
+  Q2_K: 10,
+  Q4_K: 12,
+  Q5_K: 13,
   Q6_K: 14,
+  IQ4_NL: 20,
 };
+export type TensorFormat = keyof typeof FORMAT_NUMBERS;
 const ALIGNMENT = 32;
 
 class Writer {

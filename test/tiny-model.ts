@@ -15,6 +15,8 @@ export const TINY = {
   context: 512,
 } as const;
 
+const WIDE = { embedding: 256, feedForward: 512 } as const;
+
 /** Numbers from -1 to 1, the same for the same seed (xorshift). */
 function noise(seed: number): () => number {
   let state = seed * 2654435761 + 1;
@@ -38,18 +40,46 @@ function half(value: number): number {
   return exponent <= 0 ? 0 : ((bits >>> 16) & 0x8000) | rounded;
 }
 
+/** Blocks of the quantised formats: elements, bytes, and the part of the largest weight that one step of d is. */
+const BLOCKS = {
+  Q8_0: { elements: 32, bytes: 34, steps: 127 },
+  Q4_0: { elements: 32, bytes: 18, steps: 8 },
+  Q4_1: { elements: 32, bytes: 20, steps: 8 },
+  Q5_0: { elements: 32, bytes: 22, steps: 16 },
+  Q5_1: { elements: 32, bytes: 24, steps: 16 },
+  IQ4_NL: { elements: 32, bytes: 18, steps: 127 },
+  Q2_K: { elements: 256, bytes: 84, steps: 1 },
+  // Times scales of up to 63.
+  Q4_K: { elements: 256, bytes: 144, steps: 8 * 48 },
+  Q5_K: { elements: 256, bytes: 176, steps: 16 * 48 },
+  // Times scales of up to 23.
+  Q6_K: { elements: 256, bytes: 210, steps: 32 * 16 },
+} as const;
+type BlockFormat = keyof typeof BLOCKS;
+
 /** A block of random quants, scaled so that weights are about as large as those of the float formats. */
-function encodeBlock(format: "Q8_0" | "Q4_0" | "Q4_1", next: () => number, to: DataView): void {
-  const scale = (0.5 + 0.5 * Math.abs(next())) * (format === "Q8_0" ? 0.15 / 127 : 0.15 / 8);
+function encodeBlock(format: BlockFormat, next: () => number, to: DataView): void {
+  const { steps } = BLOCKS[format];
+  const scale = ((0.5 + 0.5 * Math.abs(next())) * 0.15) / steps;
+  for (let at = 0; at < to.byteLength; at++) to.setUint8(at, Math.abs(next()) * 256);
+  if (format === "Q6_K") {
+    for (let at = 192; at < 208; at++) to.setInt8(at, (8 + Math.abs(next()) * 16) * Math.sign(next()));
+    to.setUint16(208, half(scale), true);
+    return;
+  }
   to.setUint16(0, half(scale), true);
-  if (format === "Q4_1") to.setUint16(2, half(scale * (next() - 8)), true);
-  for (let at = format === "Q4_1" ? 4 : 2; at < to.byteLength; at++) to.setUint8(at, Math.abs(next()) * 256);
+  if (format === "Q4_1" || format === "Q5_1") to.setUint16(2, half(scale * (next() - steps)), true);
+  if (format === "Q4_K" || format === "Q5_K") {
+    // The same number scales quants and minimum of a group, so that its weights lie around zero.
+    to.setUint16(2, half(scale * (format === "Q4_K" ? 7.5 : 15.5)), true);
+    for (let i = 0; i < 4; i++) {
+      to.setUint8(8 + i, to.getUint8(4 + i));
+      to.setUint8(12 + i, (to.getUint8(12 + i) >> 4) * 17);
+    }
+  }
 }
 
-const BLOCK_BYTES = { Q8_0: 34, Q4_0: 18, Q4_1: 20 };
-
 function encode(format: TensorFormat, elements: number, next: () => number, scale: number): Uint8Array {
-  if (format === "Q6_K") return new Uint8Array((elements / 256) * 210);
   if (format === "F32")
     return new Uint8Array(Float32Array.from({ length: elements }, () => next() * scale).buffer);
   if (format === "F16") {
@@ -63,8 +93,8 @@ function encode(format: TensorFormat, elements: number, next: () => number, scal
       }).buffer,
     );
   }
-  const size = BLOCK_BYTES[format];
-  const bytes = new Uint8Array((elements / 32) * size);
+  const { elements: inBlock, bytes: size } = BLOCKS[format];
+  const bytes = new Uint8Array((elements / inBlock) * size);
   for (let at = 0; at < bytes.length; at += size)
     encodeBlock(format, next, new DataView(bytes.buffer, at, size));
   return bytes;
@@ -72,6 +102,10 @@ function encode(format: TensorFormat, elements: number, next: () => number, scal
 
 export interface TinyOptions {
   readonly format?: TensorFormat;
+  /** Formats of some matrices, by name: the first that matches counts. */
+  readonly formats?: readonly (readonly [RegExp, TensorFormat])[];
+  /** Rows of 256 and 512, which the formats with blocks of 256 need. */
+  readonly wide?: boolean;
   readonly seed?: number;
   readonly untied?: boolean;
   readonly metadata?: Readonly<Record<string, GgufValue>>;
@@ -82,12 +116,15 @@ export interface TinyOptions {
 const u32 = (value: number): GgufValue => ({ type: "u32", value });
 
 export function tinyModel(options: TinyOptions = {}): Buffer {
-  const { vocabulary, embedding, feedForward, heads, kvHeads, layers, context } = TINY;
+  const { vocabulary, heads, kvHeads, layers, context } = TINY;
+  const { embedding, feedForward } = options.wide ? WIDE : TINY;
   const next = noise(options.seed ?? 1);
   const format = options.format ?? "Q4_1";
   const tensors: GgufTensor[] = [];
-  const matrix = (name: string, cols: number, rows: number) =>
-    tensors.push({ name, shape: [cols, rows], format, bytes: encode(format, cols * rows, next, 0.15) });
+  const matrix = (name: string, cols: number, rows: number) => {
+    const own = options.formats?.find(([pattern]) => pattern.test(name))?.[1] ?? format;
+    tensors.push({ name, shape: [cols, rows], format: own, bytes: encode(own, cols * rows, next, 0.15) });
+  };
   const norm = (name: string) => {
     const ones = Float32Array.from({ length: embedding }, () => 1 + 0.1 * next());
     tensors.push({ name, shape: [embedding], format: "F32", bytes: new Uint8Array(ones.buffer) });

@@ -135,6 +135,12 @@ void bench_shapes(const Kernels& kernels, Team& team, const Ceilings& ceilings) 
                           {"q4_1 gate", Packing::kInt4Affine, 1536, 576},
                           {"q4_1 down", Packing::kInt4Affine, 576, 1536},
                           {"q4_0 gate", Packing::kInt4Symmetric, 1536, 576},
+                          {"iq4_nl gate", Packing::kInt4Codebook, 1536, 576},
+                          {"q5_0 gate", Packing::kInt5Symmetric, 1536, 576},
+                          {"q5_1 gate", Packing::kInt5Affine, 1536, 576},
+                          {"q4_k gate", Packing::kInt4Super, 1536, 768},
+                          {"q5_k gate", Packing::kInt5Super, 1536, 768},
+                          {"q6_k gate", Packing::kInt6Super, 1536, 768},
                           {"q8_0 gate", Packing::kInt8Symmetric, 1536, 576},
                           {"q8_0 head", Packing::kInt8Symmetric, 49152, 576},
                           {"bf16 gate", Packing::kBFloat16, 1536, 576},
@@ -142,7 +148,7 @@ void bench_shapes(const Kernels& kernels, Team& team, const Ceilings& ceilings) 
                           {"f32 gate", Packing::kFloat32, 1536, 576}};
   for (const Shape& shape : shapes) {
     const Matrix m = make_matrix(kernels, shape.packing, shape.rows, shape.cols);
-    const bool integer = shape.packing <= Packing::kInt8Symmetric;
+    const bool integer = is_quantised(shape.packing);
     const double peak = integer ? ceilings.integer_macs : ceilings.float_macs;
     for (const uint32_t tokens : {1U, 2U, 4U, 8U, 9U, 16U, 32U, 128U, 512U}) {
       if (shape.rows > 10000 && tokens > 32) continue;
