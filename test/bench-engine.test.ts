@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import { runOurs } from "../dist/bench/engine/compare.js";
 import { shares } from "../dist/bench/engine/findings.js";
+import { runOurs } from "../dist/bench/engine/rivals.js";
 import { LaneWorkload } from "../dist/bench/engine/workload.js";
 import {
   MOST_KV_TOKENS,

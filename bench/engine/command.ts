@@ -1,24 +1,17 @@
 import { availableParallelism } from "node:os";
 import type { Command } from "commander";
-import { closeEngine, NativeLane, openEngine } from "#streamserve/engine/native-engine.js";
 import { resolveModel } from "#streamserve/model/resolve.js";
 import { BenchError } from "../bench-error.js";
 import { higherCeilings, measureMachine } from "../ceilings.js";
 import { choice, wholeNumber, withJson } from "../options.js";
 import { buildLlamaCpp } from "../peer/build-llama-cpp.js";
 import { beginReport, publish } from "../report.js";
-import { type Comparison, compare, listPeers } from "./compare.js";
+import { type Comparison, compare } from "./compare.js";
 import { engineFindings } from "./findings.js";
 import { readModelCosts } from "./model-costs.js";
+import { listRivals, openOwn } from "./rivals.js";
 import { timeVerification } from "./verification.js";
-import { LaneWorkload } from "./workload.js";
-import {
-  describeWorkload,
-  MOST_KV_TOKENS,
-  MOST_PROMPT_TOKENS,
-  MOST_SEQUENCES,
-  WORKLOADS,
-} from "./workloads.js";
+import { describeWorkload, WORKLOADS } from "./workloads.js";
 
 interface EngineBenchOptions {
   readonly model: string;
@@ -46,7 +39,7 @@ export function addEngineCommand(program: Command): void {
     .option("--instruction-set <name>", "kernel family, or auto", "auto")
     .option("--only <text>", 'workloads whose name holds this, e.g. "prefill 512"')
     .addOption(choice("--peer <name>", "run it too, ours and its runs alternating", ["llama.cpp"]))
-    .option("--formats", "let the peer also run copies in its fastest 4-bit formats");
+    .option("--formats", "let the peer and us also run copies in its fastest 4-bit formats");
   withJson(command).action(runEngine);
 }
 
@@ -62,27 +55,24 @@ async function runEngine(options: EngineBenchOptions): Promise<void> {
   const { threads, rounds } = options;
   const path = await resolveModel(options.model);
   const peer = options.peer === undefined ? undefined : await buildLlamaCpp(say);
-  const peers = peer === undefined ? [] : await listPeers(peer, path, options.formats ?? false, say);
+  const rivals =
+    peer === undefined
+      ? []
+      : await listRivals({
+          engine: peer,
+          model: path,
+          threads,
+          instructionSet: options.instructionSet,
+          formats: options.formats ?? false,
+          say,
+        });
   const costs = readModelCosts(path);
-  const engine = openEngine({
-    path,
-    threads,
-    kvTokens: MOST_KV_TOKENS,
-    instructionSet: options.instructionSet,
-  });
-  const lane = new NativeLane({
-    engine,
-    lane: 0,
-    role: "decode",
-    maxRows: MOST_SEQUENCES,
-    maxBatchTokens: MOST_PROMPT_TOKENS,
-  });
+  const { engine, workload, close } = openOwn(path, threads, options.instructionSet);
   try {
     const ceilingsNow = () => measureMachine(engine.instructionSet, threads, costs.weightBytes);
     const before = ceilingsNow();
-    const workload = new LaneWorkload(lane);
     const comparisons: Comparison[] = [];
-    for (const one of workloads) comparisons.push(await compare(workload, one, peers, threads, rounds, say));
+    for (const one of workloads) comparisons.push(await compare(workload, one, rivals, rounds, say));
     const verification = options.only === undefined ? timeVerification(workload, rounds) : [];
     const ceilings = higherCeilings(before, ceilingsNow());
     publish(
@@ -99,7 +89,7 @@ async function runEngine(options: EngineBenchOptions): Promise<void> {
       options.json,
     );
   } finally {
-    lane.close();
-    closeEngine(engine.id);
+    close();
+    for (const rival of rivals) rival.close();
   }
 }

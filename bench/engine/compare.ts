@@ -1,16 +1,8 @@
-import type { LlamaCpp } from "../peer/build-llama-cpp.js";
-import { fastCopies } from "../peer/fast-formats.js";
-import { bestPeerSettings, type PeerSettings, runPeer } from "../peer/llama-cpp.js";
+import type { PeerSettings } from "../peer/llama-cpp.js";
 import { type PairedRatio, pairedRatio } from "../statistics.js";
+import { type Rival, runOurs } from "./rivals.js";
 import type { LaneWorkload } from "./workload.js";
 import { describeWorkload, type Workload } from "./workloads.js";
-
-/** A peer engine with the file it runs. */
-export interface Peer {
-  readonly name: string;
-  readonly engine: LlamaCpp;
-  readonly model: string;
-}
 
 export interface Comparison {
   readonly workload: Workload;
@@ -21,8 +13,8 @@ export interface Comparison {
 
 export interface PeerComparison {
   readonly name: string;
-  /** The settings it was fastest with, found by trying. */
-  readonly settings: PeerSettings;
+  /** The settings it was fastest with, found by trying; our engine has none. */
+  readonly settings: PeerSettings | undefined;
   readonly runs: readonly number[];
   /** Ours over theirs. */
   readonly ratio: PairedRatio;
@@ -30,44 +22,22 @@ export interface PeerComparison {
   readonly ourIdleCores: number;
 }
 
-/** llama.cpp with the file as shipped and, with `formats`, with copies in its fastest formats. */
-export async function listPeers(
-  engine: LlamaCpp,
-  model: string,
-  formats: boolean,
-  say: (text: string) => void,
-): Promise<Peer[]> {
-  const copies = formats ? await fastCopies(engine, model, say) : [];
-  return [
-    { name: "llama.cpp", engine, model },
-    ...copies.map(({ format, path }) => ({ name: `llama.cpp ${format}`, engine, model: path })),
-  ];
-}
-
-export function runOurs(lane: LaneWorkload, workload: Workload): number {
-  return workload.kind === "prefill"
-    ? lane.prefill(workload.tokens)
-    : lane.decode(workload.sequences, workload.promptTokens, workload.outputTokens);
-}
-
 /**
- * Runs a workload `rounds` times on our lane and on every peer in turn, the order reversed each round, so that
+ * Runs a workload `rounds` times on our lane and on every rival in turn, the order reversed each round, so that
  * a machine that speeds up or slows down favours nobody.
  */
 export async function compare(
   lane: LaneWorkload,
   workload: Workload,
-  peers: readonly Peer[],
-  threads: number,
+  rivals: readonly Rival[],
   rounds: number,
   say: (text: string) => void,
 ): Promise<Comparison> {
   const ours: number[] = [];
-  const theirs: { peer: Peer; settings: PeerSettings; runs: number[]; idle: number }[] = [];
-  for (const peer of peers) {
-    say(`${describeWorkload(workload)}: trying settings of ${peer.name}`);
-    const settings = await bestPeerSettings(peer.engine, peer.model, threads, workload, 1);
-    theirs.push({ peer, settings, runs: [], idle: 0 });
+  const theirs: { rival: Rival; settings: PeerSettings | undefined; runs: number[]; idle: number }[] = [];
+  for (const rival of rivals) {
+    say(`${describeWorkload(workload)}: trying settings of ${rival.name}`);
+    theirs.push({ rival, settings: await rival.settle(workload), runs: [], idle: 0 });
   }
   runOurs(lane, workload);
   for (let round = 0; round < rounds; round++) {
@@ -79,9 +49,8 @@ export async function compare(
       ...theirs.map((entry) => async () => {
         const before = process.cpuUsage();
         const beganMs = performance.now();
-        entry.runs.push(
-          await runPeer(entry.peer.engine, entry.peer.model, threads, workload, entry.settings),
-        );
+        entry.runs.push(await entry.rival.run(workload, entry.settings));
+        if (entry.rival.own) return;
         const used = process.cpuUsage(before);
         const cores = (used.user + used.system) / 1000 / (performance.now() - beganMs);
         entry.idle = Math.max(entry.idle, cores);
@@ -92,8 +61,8 @@ export async function compare(
   return {
     workload,
     ours,
-    peers: theirs.map(({ peer, settings, runs, idle }) => ({
-      name: peer.name,
+    peers: theirs.map(({ rival, settings, runs, idle }) => ({
+      name: rival.name,
       settings,
       runs,
       ratio: pairedRatio(ours, runs),

@@ -107,7 +107,7 @@ function verificationTable(verification: readonly Verification[]): Table {
 
 function peersTable(comparisons: readonly Comparison[]): Table {
   return {
-    title: "Beside peers, runs alternating: ours / theirs",
+    title: "Beside others, runs alternating: ours on the file as shipped / theirs",
     columns: ["", "ours", "theirs", "ratio", "least", "most", "flash attention", "micro-batch"],
     rows: comparisons.flatMap(({ workload, ours, peers }) =>
       peers.map(({ name, runs, ratio, settings }) => [
@@ -117,8 +117,8 @@ function peersTable(comparisons: readonly Comparison[]): Table {
         ratio.median,
         ratio.min,
         ratio.max,
-        settings.flashAttention ? "on" : "off",
-        settings.microBatch,
+        settings === undefined ? "" : settings.flashAttention ? "on" : "off",
+        settings?.microBatch ?? "",
       ]),
     ),
   };
