@@ -1,33 +1,34 @@
 // NEON with the dot product instructions: Arm from Cortex-A75 and Neoverse N1 on, Apple from M1 on.
 #include "families.h"
-#include "lanes_neon.h"
-// Needs lanes.
+#include "lines_neon.h"
+// Needs lanes and lines.
 #include "family_table.h"
 #include "integer_tiles_neon.h"
 
 namespace streamserve {
 namespace {
 
-// sdot multiplies signed by signed bytes and adds fours into int32. 0..15 are the same signed; int8 weights
+// sdot multiplies signed by signed bytes and adds fours into int32. 0..63 are the same signed; int8 weights
 // are made signed, so that no zero point remains.
 struct SignedDots {
   // Tokens of which a whole tile fits the registers: 16 dots, two words of weights, activations.
   static constexpr uint32_t kWholeTileTokens = 4;
 
-  template <Packing kPacking, uint32_t kTokens, uint32_t kQuarters>
-  static inline __attribute__((always_inline)) void group(int32x4_t (&dots)[kTokens][kQuarters],
-                                                          const uint8_t* words, const uint8_t* quants,
-                                                          const uint8_t* corrections) {
+  // Dots of kCount words. `words`, `quants` and `corrections` are where what belongs to them begins.
+  template <Packing kPacking, uint32_t kCount, uint32_t kTokens, uint32_t kQuarters>
+  static inline __attribute__((always_inline)) void dot(int32x4_t (&dots)[kTokens][kQuarters],
+                                                        const uint8_t* words, const uint8_t* quants,
+                                                        const uint8_t* corrections) {
+    constexpr bool kBiased = is_affine(kPacking) || kPacking == Packing::kInt8Symmetric;
 #pragma GCC unroll 16
     for (uint32_t i = 0; i < kTokens; i++) {
-      const int32_t start =
-          kPacking == Packing::kInt4Symmetric ? value_at<int32_t>(corrections, i) : kDotStart;
+      const int32_t start = kBiased ? kDotStart : value_at<int32_t>(corrections, i);
 #pragma GCC unroll 4
       for (uint32_t q = 0; q < kQuarters; q++) dots[i][q] = vdupq_n_s32(start);
     }
     constexpr uint32_t kWords = kTokens * kWord;
 #pragma GCC unroll 4
-    for (uint32_t pair = 0; pair < kWordsPerGroup / 2; pair++) {
+    for (uint32_t pair = 0; pair < kCount / 2; pair++) {
       const auto [even, odd] = unpack_pair<kPacking, kQuarters>(quants, pair);
       word<kPacking, 0>(dots, even, words + 2 * pair * kWords);
       word<kPacking, 0>(dots, odd, words + (2 * pair + 1) * kWords);

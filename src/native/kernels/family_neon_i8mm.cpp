@@ -1,8 +1,8 @@
 // NEON with the int8 matrix instructions: Arm from Cortex-A510/A710 and Neoverse V1 and N2 on, Apple from M2
 // on.
 #include "families.h"
-#include "lanes_neon.h"
-// Needs lanes.
+#include "lines_neon.h"
+// Needs lanes and lines.
 #include "family_table.h"
 #include "integer_tiles_neon.h"
 
@@ -18,27 +18,28 @@ struct MatrixDots {
 
   template <Packing kPacking>
   static inline __attribute__((always_inline)) int32_t start(const uint8_t* corrections, uint32_t token) {
-    return kPacking == Packing::kInt4Affine ? kDotStart : value_at<int32_t>(corrections, token);
+    return is_affine(kPacking) ? kDotStart : value_at<int32_t>(corrections, token);
   }
 
-  template <Packing kPacking, uint32_t kTokens, uint32_t kQuarters>
-  static inline __attribute__((always_inline)) void group(int32x4_t (&dots)[kTokens][kQuarters],
-                                                          const uint8_t* words, const uint8_t* quants,
-                                                          const uint8_t* corrections) {
+  // Dots of kCount words. `words`, `quants` and `corrections` are where what belongs to them begins.
+  template <Packing kPacking, uint32_t kCount, uint32_t kTokens, uint32_t kQuarters>
+  static inline __attribute__((always_inline)) void dot(int32x4_t (&dots)[kTokens][kQuarters],
+                                                        const uint8_t* words, const uint8_t* quants,
+                                                        const uint8_t* corrections) {
     if constexpr (kTokens == 1) {
-      single<kPacking>(dots, words, quants, corrections);
+      single<kPacking, kCount>(dots, words, quants, corrections);
     } else {
-      several<kPacking>(dots, words, quants, corrections);
+      several<kPacking, kCount>(dots, words, quants, corrections);
     }
   }
 
-  template <Packing kPacking, uint32_t kQuarters>
+  template <Packing kPacking, uint32_t kCount, uint32_t kQuarters>
   static inline __attribute__((always_inline)) void single(int32x4_t (&dots)[1][kQuarters],
                                                            const uint8_t* words, const uint8_t* quants,
                                                            const uint8_t* corrections) {
     for (int32x4_t& dot : dots[0]) dot = vdupq_n_s32(start<kPacking>(corrections, 0));
 #pragma GCC unroll 4
-    for (uint32_t pair = 0; pair < kWordsPerGroup / 2; pair++) {
+    for (uint32_t pair = 0; pair < kCount / 2; pair++) {
       const auto [even, odd] = unpack_pair<kPacking, kQuarters>(quants, pair);
       const int8x8_t x = vld1_s8(reinterpret_cast<const int8_t*>(words) + 2 * pair * kWord);
 #pragma GCC unroll 4
@@ -49,7 +50,7 @@ struct MatrixDots {
     }
   }
 
-  template <Packing kPacking, uint32_t kTokens, uint32_t kQuarters>
+  template <Packing kPacking, uint32_t kCount, uint32_t kTokens, uint32_t kQuarters>
   static inline __attribute__((always_inline)) void several(int32x4_t (&dots)[kTokens][kQuarters],
                                                             const uint8_t* words, const uint8_t* quants,
                                                             const uint8_t* corrections) {
@@ -65,7 +66,7 @@ struct MatrixDots {
       for (int32x4_t& square : squares[p]) square = vcombine_s32(starts, starts);
     }
 #pragma GCC unroll 4
-    for (uint32_t pair = 0; pair < kWordsPerGroup / 2; pair++) {
+    for (uint32_t pair = 0; pair < kCount / 2; pair++) {
       const auto [even, odd] = unpack_pair<kPacking, kQuarters>(quants, pair);
       uint8x16_t rows[2 * kQuarters];
 #pragma GCC unroll 4
