@@ -7,6 +7,7 @@ import { addOverheadCommand } from "./overhead/command.js";
 import { addPeerCommand } from "./peer/command.js";
 import { addPlotCommand } from "./plot.js";
 import { addPrefixCacheCommand } from "./prefix-cache/command.js";
+import { addRoutingCommand } from "./routing/command.js";
 import { addRuntimeCommand } from "./runtime/command.js";
 
 /**
@@ -24,6 +25,7 @@ export async function runBench(args: readonly string[]): Promise<void> {
   addOverheadCommand(program);
   addMemoryCommand(program);
   addPrefixCacheCommand(program);
+  addRoutingCommand(program);
   addPlotCommand(program);
   try {
     await program.parseAsync([...args], { from: "user" });

@@ -1,24 +1,59 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { FlowGuard } from "../dist/policy/flow-guard.js";
+import {
+  type DecodeSignal,
+  FlowGuard,
+  type FlowGuardConstants,
+  type PrefillSignal,
+} from "../dist/policy/flow-guard.js";
+import { Pace } from "../dist/policy/pace.js";
+import { chainOf, PrefixMap } from "../dist/policy/prefix-map.js";
 
 const CONSTANTS = {
+  policy: "flowguard" as const,
   unknownTokenMs: 1,
   unknownStepMs: 10,
   rowShare: 0.1,
   maxRows: 8,
+  stepTokens: 256,
   handOffBlockMs: 0,
   staleMs: 100,
   missingBlockMs: 50,
+  nearShare: 0,
+  burden: 1,
+  othersShare: 0.5,
 };
 const QUERY = { promptTokens: 100, outputTokens: 50, blocks: 5 };
 
-function guardOf(pairs: number): FlowGuard {
-  return new FlowGuard(pairs, CONSTANTS);
+function guardOf(pairs: number, more: Partial<FlowGuardConstants> = {}): FlowGuard {
+  // Each pair has a pool of its own.
+  return new FlowGuard(
+    pairs,
+    { ...CONSTANTS, ...more },
+    Array.from({ length: pairs }, (_, i) => i),
+  );
 }
 
-const prefill = (queuedTokens: number, taken = 0) => ({ queuedTokens, taken, ended: 0, tokenMs: 1 });
-const decode = (rows: number, more = {}) => ({ rows, taken: 0, stepMs: 10, spareBlocks: 1000, ...more });
+const NO_STEP = { rows: 0, tokens: 0, contextTokens: 0, ms: 0 };
+const prefill = (queuedTokens: number, more: Partial<PrefillSignal> = {}): PrefillSignal => ({
+  queuedTokens,
+  contextTokens: 0,
+  taken: 0,
+  ended: 0,
+  last: NO_STEP,
+  lateMs: 0,
+  ...more,
+});
+const decode = (rows: number, more: Partial<DecodeSignal> = {}): DecodeSignal => ({
+  rows,
+  taken: 0,
+  last: NO_STEP,
+  contextTokens: 0,
+  drawnPerRow: 1,
+  spareBlocks: 1000,
+  ...more,
+});
+const stepOf = (ms: number) => ({ rows: 1, tokens: 1, contextTokens: 0, ms });
 
 /** Routes and accounts for it. */
 function route(guard: FlowGuard, now = 0): number | undefined {
@@ -37,15 +72,18 @@ describe("FlowGuard", () => {
 
   test("prefers the pair whose steps are shorter", () => {
     const guard = guardOf(2);
-    guard.decode(0, decode(1, { stepMs: 30 }), 0);
-    guard.decode(1, decode(1, { stepMs: 10 }), 0);
+    for (let i = 0; i < 30; i++) {
+      guard.decode(0, decode(1, { last: stepOf(30) }));
+      guard.decode(1, decode(1, { last: stepOf(10) }));
+    }
     expect(route(guard)).toBe(1);
+    expect(guard.tokenMs(0) / guard.tokenMs(1)).toBeGreaterThan(2);
   });
 
   test("avoids a pair without KV headroom", () => {
     const guard = guardOf(2);
-    guard.decode(0, decode(1, { spareBlocks: 0 }), 0);
-    guard.decode(1, decode(2), 0);
+    guard.decode(0, decode(1, { spareBlocks: 0 }));
+    guard.decode(1, decode(2));
     expect(route(guard)).toBe(1);
   });
 
@@ -62,8 +100,8 @@ describe("FlowGuard", () => {
     const guard = guardOf(1);
     guard.sent(0, QUERY);
     const before = guard.firstTokenMs(0, QUERY, 0);
-    guard.prefill(0, prefill(0, 100), 0);
-    expect(guard.firstTokenMs(0, QUERY, 0)).toBe(before - 100);
+    guard.prefill(0, prefill(0, { taken: 100 }), 0);
+    expect(guard.firstTokenMs(0, QUERY, 0)).toBeCloseTo(before - 100, 6);
   });
 
   test("requests that end in prefill do not count as on their way to decode", () => {
@@ -71,7 +109,7 @@ describe("FlowGuard", () => {
     const idle = guard.tokenMs(0);
     for (let i = 0; i < 50; i++) guard.sent(0, QUERY);
     expect(guard.tokenMs(0)).toBeGreaterThan(idle * 2);
-    guard.prefill(0, { ...prefill(0, 5000), ended: 50 }, 0);
+    guard.prefill(0, prefill(0, { taken: 5000, ended: 50 }), 0);
     expect(guard.tokenMs(0)).toBe(idle);
   });
 
@@ -97,21 +135,18 @@ describe("FlowGuard", () => {
   });
 
   test("the chosen pair is never worse than another", () => {
-    const pair = fc.record({
-      queued: fc.nat(5000),
-      rows: fc.nat(64),
-      step: fc.integer({ min: 1, max: 100 }),
-    });
+    const pair = fc.record({ queued: fc.nat(5000), rows: fc.nat(64), context: fc.nat(50_000) });
     fc.assert(
       fc.property(fc.array(pair, { minLength: 1, maxLength: 20 }), (pairs) => {
-        const guard = guardOf(pairs.length);
-        pairs.forEach(({ queued, rows, step }, i) => {
+        const guard = guardOf(pairs.length, { othersShare: 0 });
+        pairs.forEach(({ queued, rows, context }, i) => {
           guard.prefill(i, prefill(queued), 0);
-          guard.decode(i, decode(rows, { stepMs: step }), 0);
+          guard.decode(i, decode(rows, { contextTokens: context }));
         });
+        // All have the prompt to compute, so that what it costs later ones is the same everywhere.
         const cost = (i: number) => guard.firstTokenMs(i, QUERY, 0) + QUERY.outputTokens * guard.tokenMs(i);
         const chosen = cost(guard.choose(QUERY, 0)!.pair);
-        for (let i = 0; i < pairs.length; i++) expect(chosen).toBeLessThanOrEqual(cost(i));
+        for (let i = 0; i < pairs.length; i++) expect(chosen).toBeLessThanOrEqual(cost(i) + 1e-6);
       }),
     );
   });
@@ -120,7 +155,7 @@ describe("FlowGuard", () => {
     const guard = guardOf(1000);
     for (let i = 0; i < 1000; i++) {
       guard.prefill(i, prefill((i * 7919) % 1000), 0);
-      guard.decode(i, decode(i % 8), 0);
+      guard.decode(i, decode(i % 8));
     }
     const times: number[] = [];
     for (let i = 0; i < 400; i++) {
@@ -131,5 +166,137 @@ describe("FlowGuard", () => {
     times.sort((a, b) => a - b);
     // Tens of microseconds on a quiet machine; the bound leaves room for a busy one.
     expect(times[200]).toBeLessThan(0.5);
+  });
+});
+
+describe("FlowGuard and cached prefixes", () => {
+  test("prefers the pair that holds the prefix, but does not pile up on it", () => {
+    const guard = guardOf(2);
+    const query = { ...QUERY, promptTokens: 1000, cached: [900, 0] };
+    expect(guard.choose(query, 0)?.pair).toBe(0);
+    guard.prefill(0, prefill(5000), 0);
+    expect(guard.choose(query, 0)?.pair).toBe(1);
+  });
+
+  test("speculation that draws more tokens a step makes a pair's tokens cheaper", () => {
+    const guard = guardOf(2);
+    guard.decode(1, decode(0, { drawnPerRow: 2 }));
+    expect(guard.tokenMs(1)).toBeCloseTo(guard.tokenMs(0) / 2, 6);
+    expect(route(guard)).toBe(1);
+  });
+
+  test("keeps away from a pair whose first tokens come late, until that is long ago", () => {
+    const guard = guardOf(2);
+    guard.prefill(0, prefill(0, { lateMs: 500 }), 0);
+    guard.prefill(1, prefill(100), 0);
+    expect(guard.choose(QUERY, 0)?.pair).toBe(1);
+    guard.prefill(1, prefill(100), 10_000);
+    expect(guard.choose(QUERY, 10_000)?.pair).toBe(0);
+  });
+
+  test("pairs as good as equal take turns", () => {
+    const guard = guardOf(3, { nearShare: 0.05 });
+    guard.prefill(1, prefill(3), 0);
+    expect([0, 0, 0].map(() => guard.choose(QUERY, 0)?.pair)).toEqual([0, 1, 2]);
+  });
+
+  test("the usual substitutes do what their names say", () => {
+    const robin = guardOf(3, { policy: "round-robin" });
+    robin.prefill(0, prefill(9999), 0);
+    expect([1, 2, 3, 4].map(() => route(robin))).toEqual([0, 1, 2, 0]);
+    const least = guardOf(3, { policy: "least-loaded" });
+    least.decode(0, decode(4));
+    least.decode(2, decode(1));
+    expect(route(least)).toBe(1);
+    const prefix = guardOf(3, { policy: "prefix" });
+    expect(prefix.choose({ ...QUERY, cached: [0, 10, 90] }, 0)?.pair).toBe(2);
+    const random = guardOf(3, { policy: "random" });
+    const seen = Array.from({ length: 300 }, () => route(random));
+    for (const pair of [0, 1, 2]) expect(seen.filter((one) => one === pair).length).toBeGreaterThan(60);
+  });
+});
+
+describe("what the router knows of prefixes", () => {
+  const options = { pools: 3, grainTokens: 4, poolGrains: 6, most: 50 };
+  const prompt = (seed: number, length: number) => Uint32Array.from({ length }, (_, i) => seed * 1000 + i);
+
+  test("a pool is taken to hold what it was sent, up to the token before the last", () => {
+    const map = new PrefixMap(options);
+    const chain = chainOf(prompt(1, 13), 4, 0);
+    expect(chain.length).toBe(3);
+    map.sent(1, chain);
+    expect([...map.cached(chain)]).toEqual([0, 12, 0]);
+    expect([...map.cached(chainOf(prompt(1, 9), 4, 0))]).toEqual([0, 8, 0]);
+    expect([...map.cached(chainOf(prompt(2, 13), 4, 0))]).toEqual([0, 0, 0]);
+    expect([...map.cached(chainOf(prompt(1, 13), 4, 5))]).toEqual([0, 0, 0]);
+  });
+
+  test("and to have given it up once it took in more than it holds", () => {
+    const map = new PrefixMap(options);
+    const chain = chainOf(prompt(1, 9), 4, 0);
+    map.sent(0, chain);
+    for (let other = 2; other < 5; other++) map.sent(0, chainOf(prompt(other, 13), 4, 0));
+    expect(map.cached(chain)[0]).toBe(0);
+  });
+
+  test("against a plain model: never more than was sent, and never more remembered than allowed", () => {
+    const sending = fc.record({
+      pool: fc.nat(2),
+      branch: fc.nat(3),
+      length: fc.integer({ min: 1, max: 40 }),
+    });
+    fc.assert(
+      fc.property(fc.array(sending, { maxLength: 60 }), (sendings) => {
+        const map = new PrefixMap({ ...options, poolGrains: 1e9, most: 20 });
+        const longest = new Map<string, number>();
+        for (const { pool, branch, length } of sendings) {
+          const chain = chainOf(prompt(branch, length), 4, 0);
+          const cached = [...map.cached(chain)];
+          cached.forEach((tokens, p) => {
+            const sent = longest.get(`${p} ${branch}`) ?? 0;
+            expect(tokens).toBeLessThanOrEqual(Math.min(sent, 4 * chain.length));
+            expect(tokens % 4).toBe(0);
+          });
+          map.sent(pool, chain);
+          const key = `${pool} ${branch}`;
+          longest.set(key, Math.max(longest.get(key) ?? 0, 4 * chain.length));
+          expect(map.size).toBeLessThanOrEqual(20);
+        }
+      }),
+    );
+  });
+});
+
+describe("the pace of many lanes", () => {
+  test("finds the line that all share, and the lane that is slower", () => {
+    const pace = new Pace(3, { fixedMs: 1, firstMs: 1, secondMs: 1 });
+    let state = 1;
+    const draw = () => {
+      state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+      return state / 2 ** 32;
+    };
+    for (let i = 0; i < 3000; i++) {
+      const [rows, context] = [1 + 30 * draw(), 40 * draw()];
+      const lane = i % 3;
+      pace.observe(lane, rows, context, (8 + 0.05 * rows + 0.3 * context) * (lane === 2 ? 3 : 1));
+    }
+    const scale = pace.factor(0);
+    expect(pace.factor(2) / scale).toBeCloseTo(3, 1);
+    expect(pace.secondMs / pace.fixedMs).toBeCloseTo(0.3 / 8, 2);
+    expect(scale * (pace.fixedMs + 10 * pace.firstMs + 20 * pace.secondMs)).toBeCloseTo(14.5, 0);
+  });
+
+  test("is never led to nonsense by odd reports", () => {
+    const report = fc.tuple(fc.nat(1), fc.nat(300), fc.nat(100), fc.nat(10_000));
+    fc.assert(
+      fc.property(fc.array(report, { maxLength: 100 }), (reports) => {
+        const pace = new Pace(2, { fixedMs: 1, firstMs: 1, secondMs: 1 });
+        for (const [lane, rows, context, ms] of reports) pace.observe(lane, rows, context, ms);
+        for (const value of [pace.fixedMs, pace.firstMs, pace.secondMs, pace.factor(0), pace.factor(1)]) {
+          expect(value).toBeGreaterThanOrEqual(0);
+          expect(Number.isFinite(value)).toBe(true);
+        }
+      }),
+    );
   });
 });

@@ -21,6 +21,8 @@ import type { TunerOptions } from "./tuner.js";
 export interface DeploymentFacts {
   readonly totalBlocks: number;
   readonly blockTokens: number;
+  /** True where each pair's devices have a KV pool of their own, all of one size; else all lanes share one. */
+  readonly ownPools?: boolean;
   /** Added to each lane's options for its `resources`: how to reach the engine. */
   readonly engine: Readonly<Record<string, unknown>>;
   /** Step times that were measured at start. */
@@ -32,6 +34,11 @@ export interface DeploymentFacts {
 /** Number of a lane in the engine. */
 export function laneNumber(role: "prefill" | "decode", pair: number): number {
   return 2 * pair + (role === "prefill" ? 0 : 1);
+}
+
+/** The pair of a lane in the engine. */
+export function pairOf(lane: number): number {
+  return lane >> 1;
 }
 
 /** Bytes of a row and of a drawn token with all its log-probabilities in a `tokens` message, and of an audited request. */
@@ -191,8 +198,21 @@ function schedulerOptions(config: Config, facts: DeploymentFacts, costs: StepCos
 }
 
 function routerOptions(config: Config, facts: DeploymentFacts): RouterOptions {
-  const guard = { ...config.router, maxRows: config.decode.maxRows };
-  return { pairs: config.pairs, blockTokens: facts.blockTokens, guard };
+  const { prefixGrainTokens, prefixGrains, ...constants } = config.router;
+  const guard = {
+    ...constants,
+    maxRows: config.decode.maxRows,
+    stepTokens: config.prefill.maxBatchTokens,
+  };
+  const pools = facts.ownPools ? config.pairs : 1;
+  const poolTokens = (facts.totalBlocks * facts.blockTokens) / pools;
+  const prefixes = {
+    pools,
+    grainTokens: prefixGrainTokens,
+    poolGrains: Math.floor(poolTokens / prefixGrainTokens),
+    most: prefixGrains,
+  };
+  return { pairs: config.pairs, blockTokens: facts.blockTokens, guard, prefixes };
 }
 
 function tunerOptions(config: Config, costs: StepCostPriors): TunerOptions {

@@ -21,6 +21,7 @@ export class LaneMeter {
   #stepMs = 0;
   #tokenMs = 0;
   #drawnPerRow = 0;
+  #lateMs = 0;
   #last: StepShape = { rows: 0, tokens: 0, contextTokens: 0 };
   #lastMs = 0;
   #dirty = true;
@@ -59,6 +60,12 @@ export class LaneMeter {
     this.#dirty = true;
   }
 
+  /** A first token has come, so much later than it was predicted to, in milliseconds. */
+  answered(lateMs: number): void {
+    this.#lateMs += (lateMs - this.#lateMs) * NEWEST;
+    this.#dirty = true;
+  }
+
   /** Sends a report if there is news and it is time; an idle lane's last state is told at once. */
   report(
     ctx: Context<AppMessage>,
@@ -86,6 +93,7 @@ export class LaneMeter {
       lastContext: this.#last.contextTokens,
       lastMs: this.#lastMs,
       drawnPerRow: this.#drawnPerRow,
+      lateMs: Math.max(0, this.#lateMs),
       preemptions: this.preemptions,
       spareBlocks: kv.freeBlocks + kv.cachedBlocks,
       cost: this.cost.times.toArray(),

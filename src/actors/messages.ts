@@ -66,9 +66,9 @@ const load = {
   pair: u32,
   rows: u32,
   queued: u32,
-  /** Prompt tokens that have not been computed yet, over all requests of a prefill lane. */
+  /** Prompt tokens that have not been computed and that no cache is expected to hold, over a prefill lane's requests. */
   queuedTokens: u32,
-  /** Prompt tokens (prefill) or requests (decode) ever taken: tells the router what is still under way. */
+  /** Such prompt tokens (prefill) or requests (decode) ever taken: tells the router what is still under way. */
   taken: f64,
   /** Requests that ended in a prefill lane, ever: no decode lane will take them. */
   endedHere: f64,
@@ -86,6 +86,8 @@ const load = {
   lastMs: f64,
   /** Tokens drawn a row and step, lately. */
   drawnPerRow: f64,
+  /** How much later than the router predicted first tokens have come lately, in milliseconds. */
+  lateMs: f64,
   draftDepth: u32,
   preemptions: f64,
   /** Blocks of the lane's pool that are free or could be evicted. */
@@ -98,7 +100,12 @@ const load = {
 export const protocol = defineProtocol({
   // The request's way down.
   submit: journey,
-  route: journey,
+  route: {
+    ...journey,
+    /** Prompt tokens that the pair's pool is expected to hold, and when the first token is: the router's to set. */
+    cached: u32,
+    dueAt: f64,
+  },
   handoff: {
     ...journey,
     handle: u32,

@@ -124,8 +124,8 @@ export class PrefillLane implements Behaviour<AppMessage> {
   #take(message: MessageNamed<"route">, ctx: Ctx): void {
     this.#prompts.advance(message.generation);
     if (!this.#prompts.admits(message)) return;
-    this.#prompts.put(new PrefillPrompt(message, ctx.bytes(message.prompt), ctx.now()));
-    this.#meter.taken += message.promptTokens;
+    this.#prompts.put(new PrefillPrompt(message, ctx.bytes(message.prompt), ctx.now(), message));
+    this.#meter.taken += message.promptTokens - message.cached;
   }
 
   #startStep(ctx: Ctx): void {
@@ -188,6 +188,7 @@ export class PrefillLane implements Behaviour<AppMessage> {
       prompt.computed += rows[i]!.tokens.length;
       if (prompt.leaving || !rows[i]!.sample) return;
       const drawn = result.rows[i]!;
+      this.#meter.answered(ctx.now() - prompt.dueAt);
       const finish = finishOf(drawn, prompt.firstIndex + drawn.tokens.length, prompt.journey);
       if (finish !== FINISH.none) this.#prompts.leave(prompt, () => {});
       else handOffs.push(() => this.#handOff(prompt, drawn, ctx));
@@ -270,7 +271,7 @@ export class PrefillLane implements Behaviour<AppMessage> {
     let queuedTokens = 0;
     let contextTokens = 0;
     for (const prompt of this.#prompts.values()) {
-      queuedTokens += prompt.remaining;
+      queuedTokens += prompt.expected;
       contextTokens += prompt.computed;
     }
     this.#meter.report(ctx, this.#audience, this.#prompts.size === 0, {

@@ -19,6 +19,8 @@ export class PrefillPrompt implements Prefilling, Held {
     /** The region that the journey names. */
     region: Uint8Array,
     readonly since: number,
+    /** What the router expects: tokens that are in the cache, and when the first token is due. */
+    readonly expects: { readonly cached: number; readonly dueAt: number },
   ) {
     this.tokens = copyPrompt(journey, region);
     this.sampling = readSampling(journey, region);
@@ -26,6 +28,15 @@ export class PrefillPrompt implements Prefilling, Held {
 
   get remaining(): number {
     return this.tokens.length - this.computed;
+  }
+
+  /** Tokens that are still to be computed, as far as that is known. */
+  get expected(): number {
+    return this.handle ? this.remaining : Math.max(1, this.remaining - this.expects.cached);
+  }
+
+  get dueAt(): number {
+    return this.expects.dueAt;
   }
 
   get offline(): boolean {

@@ -1,13 +1,16 @@
 import { blocksFor } from "../policy/admission.js";
 import { FlowGuard, type FlowGuardConstants } from "../policy/flow-guard.js";
+import { chainOf, PrefixMap, type PrefixMapOptions } from "../policy/prefix-map.js";
 import type { ActorRef, Behaviour, Context } from "../runtime/actor.js";
 import { ANY_PAIR, type AppMessage, type MessageNamed } from "./messages.js";
 import { Outbox } from "./outbox.js";
+import { copyPrompt } from "./prompt-region.js";
 
 export interface RouterOptions {
   readonly pairs: number;
   readonly blockTokens: number;
   readonly guard: FlowGuardConstants;
+  readonly prefixes: PrefixMapOptions;
 }
 
 type Ctx = Context<AppMessage>;
@@ -19,6 +22,7 @@ type Ctx = Context<AppMessage>;
  */
 export class Router implements Behaviour<AppMessage> {
   readonly #guard: FlowGuard;
+  readonly #prefixes: PrefixMap;
   #gone: Uint8Array;
   #prefills: readonly ActorRef[] = [];
   #decodes: readonly ActorRef[] = [];
@@ -27,7 +31,13 @@ export class Router implements Behaviour<AppMessage> {
   #routed = 0;
 
   constructor(readonly options: RouterOptions) {
-    this.#guard = new FlowGuard(options.pairs, options.guard);
+    const { pools } = options.prefixes;
+    this.#guard = new FlowGuard(
+      options.pairs,
+      options.guard,
+      Array.from({ length: options.pairs }, (_, pair) => pair % pools),
+    );
+    this.#prefixes = new PrefixMap(options.prefixes);
     this.#gone = new Uint8Array(options.pairs);
   }
 
@@ -94,45 +104,58 @@ export class Router implements Behaviour<AppMessage> {
   }
 
   #route(message: MessageNamed<"route">, ctx: Ctx): void {
+    const { pools, grainTokens } = this.options.prefixes;
+    const prompt = copyPrompt(message, ctx.bytes(message.prompt));
+    const chain = chainOf(prompt, grainTokens, message.salt0);
+    // What KV is reserved for is as long as such answers mostly are.
+    const tokens = message.reservedTokens || message.outputFrom + message.maxTokens;
     const query = {
       promptTokens: message.promptTokens,
-      outputTokens: message.outputFrom + message.maxTokens - message.promptTokens,
-      blocks: blocksFor(message.outputFrom + message.maxTokens, this.options.blockTokens),
+      outputTokens: Math.max(1, tokens - message.promptTokens),
+      blocks: blocksFor(tokens, this.options.blockTokens),
+      cached: this.#prefixes.cached(chain),
     };
     const startedAt = ctx.now();
     // With every pair down, the first that is to come back has it in its mailbox then.
-    const pair = this.#guard.choose(query, ctx.now())?.pair ?? this.#gone.indexOf(0);
+    const choice = this.#guard.choose(query, ctx.now());
+    const pair = choice?.pair ?? this.#gone.indexOf(0);
     const lane = this.#prefills[pair];
     if (lane === undefined) return;
+    const cached = message.promptTokens - this.#guard.uncached(pair, query);
     this.#guard.sent(pair, query);
+    this.#prefixes.sent(pair % pools, chain);
     this.#routed++;
     const { request, attempt, generation } = message;
-    ctx.tell(lane, message);
+    ctx.tell(lane, { ...message, cached, dueAt: startedAt + (choice?.firstTokenMs ?? 0) });
     ctx.trace("route", startedAt, request, pair);
     this.#scheduler.send(ctx, { type: "routed", request, attempt, generation, pair });
   }
 
   #load(message: MessageNamed<"load">, ctx: Ctx): void {
     const { taken } = message;
+    const last = {
+      rows: message.lastRows,
+      tokens: message.lastTokens,
+      contextTokens: message.lastContext,
+      ms: message.lastMs,
+    };
     if (message.role === 0) {
-      const { queuedTokens, tokenMs } = message;
+      const { queuedTokens, lateMs } = message;
       this.#guard.prefill(
         message.pair,
-        { queuedTokens, taken, tokenMs, ended: message.endedHere },
+        { queuedTokens, contextTokens: message.contextTokens, taken, ended: message.endedHere, last, lateMs },
         ctx.now(),
       );
       return;
     }
-    this.#guard.decode(
-      message.pair,
-      {
-        rows: message.rows + message.queued,
-        taken,
-        stepMs: message.stepMs,
-        spareBlocks: message.spareBlocks,
-      },
-      ctx.now(),
-    );
+    this.#guard.decode(message.pair, {
+      rows: message.rows + message.queued,
+      taken,
+      last,
+      contextTokens: message.contextTokens,
+      drawnPerRow: message.drawnPerRow,
+      spareBlocks: message.spareBlocks,
+    });
   }
 }
 

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { ROUTE_POLICIES } from "../policy/route-policy.js";
 
 /**
  * The configuration: one schema gives the types, the checks and the published JSON schema
@@ -171,6 +172,11 @@ const scheduler = z
 
 const router = z
   .strictObject({
+    /**
+     * How a pair is chosen: by FlowGuard's predictions, or by what is usual elsewhere, to compare with: in turn, at
+     * random, the fewest requests, the longest cached prefix.
+     */
+    policy: z.enum(ROUTE_POLICIES).default("flowguard"),
     /** Milliseconds a prompt token, and a decode step, until a lane has measured its own: a small model on a CPU. */
     unknownTokenMs: z.number().positive().default(2),
     unknownStepMs: z.number().positive().default(10),
@@ -182,6 +188,19 @@ const router = z
     staleMs: milliseconds.default(200),
     /** Predicted wait for a KV block that is not free, in milliseconds: about what a step frees. */
     missingBlockMs: milliseconds.default(50),
+    /** Pairs whose predicted cost is so near the least, as a share of it, take turns: predictions are no better. */
+    nearShare: z.number().min(0).max(1).default(0.02),
+    /**
+     * How much a prompt's computation delays those who come later, as a share of its time: 0 on an idle machine, 1 at
+     * half its capacity. The more, the further a request goes for a cached prefix.
+     */
+    burden: z.number().nonnegative().default(6),
+    /** Weight of what a pair's rows lose by one more, beside what the new one gets. */
+    othersShare: z.number().nonnegative().default(0.2),
+    /** Tokens by which the router tells cached prefixes apart: few enough to matter, many enough to be quick. */
+    prefixGrainTokens: count.default(128),
+    /** Prefix grains that the router remembers, at most: some 100 bytes each. */
+    prefixGrains: count.default(100_000),
   })
   .prefault({});
 

@@ -108,14 +108,16 @@ export class SimulatedLane implements LaneEngine {
     );
     let tokens = 0;
     let attended = 0;
+    let read = 0;
     const pending = rows.map((row, i) => {
       const sequence = sequences[i] as SimulatedSequence;
       tokens += row.tokens.length;
       attended += row.tokens.length * (sequence.tokens.length + row.tokens.length / 2);
+      read += sequence.tokens.length;
       return { row, sequence, blocks: sequence.blocks.slice(), length: sequence.tokens.length };
     });
     const slowdown = this.#options.slowdown?.() ?? 1;
-    const computeMs = stepMs(this.#options.cost, rows.length, tokens, attended) * slowdown;
+    const computeMs = stepMs(this.#options.cost, rows.length, tokens, attended, read) * slowdown;
     const step: PendingStep = { rows: pending, computeMs, failure: this.#options.failure?.() };
     this.#step = step;
     return {

@@ -1,55 +1,84 @@
+import { Pace } from "./pace.js";
+import type { RoutePolicy } from "./route-policy.js";
+
 /**
  * FlowGuard: which stream pair a request goes to. For each pair it predicts the time to the first token and the
  * time per output token from what its lanes last reported and from what has been sent there since; the least
- * predicted cost wins. The formulas are this project's own (see docs/paper.md). Signals lie in typed arrays, a
- * column each, so that a decision among a thousand pairs is one pass over a few kilobytes.
+ * predicted cost wins, and of pairs that are as good as equal the one whose turn it is. The formulas are this
+ * project's own (see docs/paper.md). Signals lie in typed arrays, a column each, so that a decision among a thousand
+ * pairs is one pass over a few kilobytes.
  */
 
+/** A lane's last step: what it held and how long it took, in milliseconds; 0: none yet. */
+export interface LastStep {
+  readonly rows: number;
+  readonly tokens: number;
+  readonly contextTokens: number;
+  readonly ms: number;
+}
+
 export interface PrefillSignal {
-  /** Prompt tokens waiting or being computed. */
+  /** Tokens waiting or being computed that no cache is expected to hold. */
   readonly queuedTokens: number;
-  /** Prompt tokens taken ever, in this incarnation. */
+  /** Tokens computed or found, of prompts that are still there. */
+  readonly contextTokens: number;
+  /** Such tokens taken ever, in this incarnation. */
   readonly taken: number;
   /** Requests ended ever without a hand-off, in this incarnation. */
   readonly ended: number;
-  /** Computing time a prompt token, in milliseconds; 0: not known yet. */
-  readonly tokenMs: number;
+  readonly last: LastStep;
+  /** How much later than predicted first tokens have come lately, in milliseconds. */
+  readonly lateMs: number;
 }
 
 export interface DecodeSignal {
   readonly rows: number;
   /** Requests taken ever, in this incarnation. */
   readonly taken: number;
-  /** Time of a step, in milliseconds; 0: not known yet. */
-  readonly stepMs: number;
+  readonly last: LastStep;
+  /** Tokens in the KV of its rows. */
+  readonly contextTokens: number;
+  /** Tokens that a row draws in a step: more than 1 with drafts. */
+  readonly drawnPerRow: number;
   /** Blocks that are free or could be evicted. */
   readonly spareBlocks: number;
 }
 
 export interface FlowGuardConstants {
+  readonly policy: RoutePolicy;
   /** Assumed computing time a prompt token until a lane has measured it, in milliseconds. */
   readonly unknownTokenMs: number;
   /** Assumed time of a decode step until a lane has measured it, in milliseconds. */
   readonly unknownStepMs: number;
-  /** How much one more row lengthens a decode step, as a share of the step. */
+  /** How much one more row lengthens a decode step until that has been measured, as a share of the step. */
   readonly rowShare: number;
   /** Rows in a step; more share steps in turn. */
   readonly maxRows: number;
+  /** New tokens in a prefill step. */
+  readonly stepTokens: number;
   /** Cost of moving a KV block between the lanes of a pair, in milliseconds; 0 in one pool. */
   readonly handOffBlockMs: number;
   /** A busy lane that has not reported for so long is taken to be that much later, in milliseconds. */
   readonly staleMs: number;
   /** What a missing KV block costs in waiting, in milliseconds. */
   readonly missingBlockMs: number;
+  /** Pairs whose cost is so near the least, as a share of it, count as equal. */
+  readonly nearShare: number;
+  /** How much a prompt's computation delays others, as a share of its time: what makes a cached prefix worth more. */
+  readonly burden: number;
+  /** Weight of what the rows already in a lane lose beside what the new one gets. */
+  readonly othersShare: number;
 }
 
 export interface RouteQuery {
-  /** Prompt tokens to compute. */
+  /** Prompt tokens. */
   readonly promptTokens: number;
   /** Output tokens expected. */
   readonly outputTokens: number;
   /** KV blocks it may need. */
   readonly blocks: number;
+  /** Prompt tokens that each pool is expected to hold, by pool; absent: none. */
+  readonly cached?: ArrayLike<number>;
 }
 
 export interface RouteChoice {
@@ -59,43 +88,70 @@ export interface RouteChoice {
   readonly tokenMs: number;
 }
 
+/** Lateness of which nothing new is heard halves in this time, in milliseconds: some requests' life. */
+const LATE_HALF_MS = 1000;
+/** Prompt tokens whose time a prefill step takes whatever it holds, until that has been measured. */
+const PREFILL_FIXED_TOKENS = 20;
+
 export class FlowGuard {
   readonly #alive: Uint8Array;
+  readonly #pools: Uint32Array;
   readonly #queued: Float64Array;
   readonly #prefillTaken: Float64Array;
   readonly #prefillSent: Float64Array;
   readonly #prefillEnded: Float64Array;
-  readonly #prefillTokenMs: Float64Array;
+  readonly #prefillPace: Pace;
+  readonly #decodePace: Pace;
+  readonly #lateMs: Float64Array;
   readonly #prefillAt: Float64Array;
   readonly #rows: Float64Array;
   readonly #decodeTaken: Float64Array;
   readonly #decodeSent: Float64Array;
-  readonly #stepMs: Float64Array;
+  readonly #context: Float64Array;
+  readonly #prefillContext: Float64Array;
+  readonly #drawn: Float64Array;
   readonly #spare: Float64Array;
-  readonly #decodeAt: Float64Array;
   readonly #blocksSent: Float64Array;
+  readonly #cost: Float64Array;
   #turn = 0;
+  #random = 0x2545f491;
 
+  /** `pools[pair]`: the KV pool of that pair; absent: all share one. */
   constructor(
     readonly pairs: number,
     readonly constants: FlowGuardConstants,
+    pools?: ArrayLike<number>,
   ) {
     const column = () => new Float64Array(pairs);
     // Two bits a pair: prefill lane alive, decode lane alive.
     this.#alive = new Uint8Array(pairs).fill(3);
+    this.#pools = pools ? Uint32Array.from(pools) : new Uint32Array(pairs);
     this.#queued = column();
     this.#prefillTaken = column();
     this.#prefillSent = column();
     this.#prefillEnded = column();
-    this.#prefillTokenMs = column();
+    const { unknownTokenMs, unknownStepMs, rowShare } = constants;
+    this.#prefillPace = new Pace(pairs, {
+      fixedMs: PREFILL_FIXED_TOKENS * unknownTokenMs,
+      firstMs: 1000 * unknownTokenMs,
+      secondMs: 0.1 * 1000 * unknownTokenMs,
+    });
+    this.#decodePace = new Pace(pairs, {
+      fixedMs: unknownStepMs,
+      firstMs: unknownStepMs * rowShare,
+      secondMs: unknownStepMs * rowShare,
+    });
+    this.#lateMs = column();
     this.#prefillAt = column().fill(-1);
     this.#rows = column();
     this.#decodeTaken = column();
     this.#decodeSent = column();
-    this.#stepMs = column();
+    this.#context = column();
+    this.#prefillContext = column();
+    this.#drawn = column().fill(1);
     this.#spare = column().fill(Number.POSITIVE_INFINITY);
-    this.#decodeAt = column().fill(-1);
     this.#blocksSent = column();
+    this.#cost = column();
   }
 
   /** A prefill lane's report. */
@@ -103,24 +159,30 @@ export class FlowGuard {
     // A lane that reports is alive: its greeting may have given way to later signals.
     if ((this.#alive[pair]! & 1) === 0) this.up(pair, "prefill");
     this.#queued[pair] = signal.queuedTokens;
+    this.#prefillContext[pair] = signal.contextTokens;
     this.#prefillTaken[pair] = signal.taken;
     // More taken than sent: counted across a restart of this router or the lane. Nothing is under way then.
     if (signal.taken > this.#prefillSent[pair]!) this.#prefillSent[pair] = signal.taken;
     this.#decodeSent[pair]! -= Math.max(0, signal.ended - this.#prefillEnded[pair]!);
     this.#prefillEnded[pair] = signal.ended;
-    this.#prefillTokenMs[pair] = signal.tokenMs;
+    const { rows, tokens, contextTokens, ms } = signal.last;
+    // Each row's tokens attend to its context.
+    const attended = (tokens * (contextTokens + tokens / 2)) / Math.max(1, rows);
+    this.#prefillPace.observe(pair, tokens / 1000, attended / 1e6, ms);
+    this.#lateMs[pair] = signal.lateMs;
     this.#prefillAt[pair] = now;
   }
 
   /** A decode lane's report. */
-  decode(pair: number, signal: DecodeSignal, now: number): void {
+  decode(pair: number, signal: DecodeSignal): void {
     if ((this.#alive[pair]! & 2) === 0) this.up(pair, "decode");
     this.#rows[pair] = signal.rows;
     this.#decodeTaken[pair] = signal.taken;
     if (signal.taken > this.#decodeSent[pair]!) this.#decodeSent[pair] = signal.taken;
-    this.#stepMs[pair] = signal.stepMs;
+    this.#decodePace.observe(pair, signal.last.rows, signal.last.contextTokens / 1000, signal.last.ms);
+    this.#context[pair] = signal.contextTokens;
+    if (signal.drawnPerRow > 0) this.#drawn[pair] = Math.max(1, signal.drawnPerRow);
     this.#spare[pair] = signal.spareBlocks;
-    this.#decodeAt[pair] = now;
     this.#blocksSent[pair] = 0;
   }
 
@@ -134,9 +196,11 @@ export class FlowGuard {
     if (role === "prefill") {
       this.#alive[pair]! |= 1;
       this.#queued[pair] = 0;
+      this.#prefillContext[pair] = 0;
       this.#prefillSent[pair] = 0;
       this.#prefillTaken[pair] = 0;
       this.#prefillEnded[pair] = 0;
+      this.#lateMs[pair] = 0;
       // What died in prefill is not on its way to decode either.
       this.#decodeSent[pair] = this.#decodeTaken[pair]!;
       this.#prefillAt[pair] = -1;
@@ -145,63 +209,115 @@ export class FlowGuard {
       this.#rows[pair] = 0;
       this.#decodeSent[pair] = 0;
       this.#decodeTaken[pair] = 0;
-      this.#decodeAt[pair] = -1;
     }
   }
 
-  /** The pair of least predicted cost, or undefined when no pair has both lanes alive. */
+  /** The pair to send to, or undefined when no pair has both lanes alive. */
   choose(query: RouteQuery, now: number): RouteChoice | undefined {
-    let best = -1;
-    let bestCost = Number.POSITIVE_INFINITY;
-    // Ties go round, so that idle pairs share out the first requests.
-    const start = this.#turn++ % this.pairs;
-    for (let n = 0; n < this.pairs; n++) {
-      const pair = start + n < this.pairs ? start + n : start + n - this.pairs;
-      if (this.#alive[pair] !== 3) continue;
-      const cost = this.firstTokenMs(pair, query, now) + query.outputTokens * this.tokenMs(pair);
-      if (cost < bestCost) {
-        best = pair;
-        bestCost = cost;
-      }
+    let least = Number.POSITIVE_INFINITY;
+    for (let pair = 0; pair < this.pairs; pair++) {
+      const cost = this.#alive[pair] === 3 ? this.#costOf(pair, query, now) : Number.POSITIVE_INFINITY;
+      this.#cost[pair] = cost;
+      if (cost < least) least = cost;
     }
-    if (best < 0) return undefined;
-    return { pair: best, firstTokenMs: this.firstTokenMs(best, query, now), tokenMs: this.tokenMs(best) };
+    if (least === Number.POSITIVE_INFINITY) return undefined;
+    // Of those as good as equal, predictions being what they are, the next in turn: so they share what comes.
+    const enough = least + Math.abs(least) * this.constants.nearShare;
+    let pair = this.#turn % this.pairs;
+    while (this.#cost[pair]! > enough) pair = pair + 1 === this.pairs ? 0 : pair + 1;
+    this.#turn = pair + 1;
+    return {
+      pair,
+      firstTokenMs: this.firstTokenMs(pair, query, now),
+      tokenMs: this.tokenMs(pair),
+    };
   }
 
   /** Accounts for a request sent to a pair: it counts as queued there until the lanes' reports include it. */
   sent(pair: number, query: RouteQuery): void {
-    this.#prefillSent[pair]! += query.promptTokens;
+    this.#prefillSent[pair]! += this.uncached(pair, query);
     this.#decodeSent[pair]! += 1;
     this.#blocksSent[pair]! += query.blocks;
+  }
+
+  /** Prompt tokens that the pair has to compute. */
+  uncached(pair: number, query: RouteQuery): number {
+    return query.promptTokens - (query.cached?.[this.#pools[pair]!] ?? 0);
   }
 
   /** Predicted wait, computation and hand-off until the first token, in milliseconds. */
   firstTokenMs(pair: number, query: RouteQuery, now: number): number {
     const c = this.constants;
-    const tokenMs = this.#prefillTokenMs[pair] || c.unknownTokenMs;
     const underWay = Math.max(0, this.#prefillSent[pair]! - this.#prefillTaken[pair]!);
     const ahead = this.#queued[pair]! + underWay;
     const missing = Math.max(0, query.blocks + this.#blocksSent[pair]! - this.#spare[pair]!);
-    let ms = (ahead + query.promptTokens) * tokenMs;
+    const tokens = ahead + this.uncached(pair, query);
+    const steps = Math.ceil(tokens / c.stepTokens);
+    const pace = this.#prefillPace;
+    const own = (query.promptTokens * this.uncached(pair, query)) / 2e6;
+    let ms = (tokens / 1000) * pace.firstMs + steps * pace.fixedMs + own * pace.secondMs;
+    ms *= pace.factor(pair);
     ms += query.blocks * c.handOffBlockMs + missing * c.missingBlockMs;
-    return ms + (ahead > 0 ? this.#lateness(this.#prefillAt[pair]!, now) : 0);
+    const age = this.#prefillAt[pair]! < 0 ? 0 : now - this.#prefillAt[pair]!;
+    if (ahead > 0) ms += Math.max(0, age - c.staleMs);
+    return ms + this.#lateMs[pair]! * 2 ** (-age / LATE_HALF_MS);
   }
 
   /** Predicted time per output token with this request among the rows, in milliseconds. */
   tokenMs(pair: number): number {
-    const c = this.constants;
-    const step = this.#stepMs[pair] || c.unknownStepMs;
-    // `decodeSent` counts from routing, `taken` from adoption: the difference is in prefill or on its way.
-    const coming = Math.max(0, this.#decodeSent[pair]! - this.#decodeTaken[pair]!);
-    const rows = this.#rows[pair]! + coming + 1;
-    const inStep = Math.min(rows, c.maxRows);
-    const turns = rows / inStep;
-    const reported = Math.max(1, Math.min(this.#rows[pair]!, c.maxRows));
-    return (step * turns * (1 + c.rowShare * inStep)) / (1 + c.rowShare * reported);
+    return this.#tokenMsOf(pair, this.requests(pair) + 1, 0);
   }
 
-  #lateness(reportedAt: number, now: number): number {
-    if (reportedAt < 0) return 0;
-    return Math.max(0, now - reportedAt - this.constants.staleMs);
+  /** Requests in the pair's lanes or on their way there. */
+  requests(pair: number): number {
+    return this.#rows[pair]! + this.#coming(pair);
+  }
+
+  /** Milliseconds a token with so many rows, of which a new one brings `context` tokens. */
+  #tokenMsOf(pair: number, rows: number, context: number): number {
+    const pace = this.#decodePace;
+    const inStep = Math.min(rows, this.constants.maxRows);
+    const turns = rows / Math.max(1, inStep);
+    const underWay = Math.max(0, this.#prefillSent[pair]! - this.#prefillTaken[pair]!);
+    const coming = this.#queued[pair]! + this.#prefillContext[pair]! + underWay;
+    const all = this.#context[pair]! + coming + context;
+    const ms = pace.fixedMs + pace.firstMs * inStep + (pace.secondMs * all) / (1000 * Math.max(1, turns));
+    return (ms * pace.factor(pair) * Math.max(1, turns)) / this.#drawn[pair]!;
+  }
+
+  /** Requests on their way to the pair's decode lane. */
+  #coming(pair: number): number {
+    // `decodeSent` counts from routing, `taken` from adoption: the difference is in prefill or on its way.
+    return Math.max(0, this.#decodeSent[pair]! - this.#decodeTaken[pair]!);
+  }
+
+  /** What the computation of its prompt costs those who come later. */
+  #burden(pair: number, query: RouteQuery): number {
+    const ms = (this.uncached(pair, query) / 1000) * this.#prefillPace.firstMs;
+    return this.constants.burden * ms * this.#prefillPace.factor(pair);
+  }
+
+  #costOf(pair: number, query: RouteQuery, now: number): number {
+    switch (this.constants.policy) {
+      case "flowguard": {
+        const rows = this.requests(pair);
+        const own = this.#tokenMsOf(pair, rows + 1, query.promptTokens);
+        // What the rows already there lose counts as much as what this one gets.
+        const others = rows * (own - this.#tokenMsOf(pair, rows, 0));
+        const prefill = this.firstTokenMs(pair, query, now) + this.#burden(pair, query);
+        return prefill + query.outputTokens * (own + this.constants.othersShare * others);
+      }
+      case "round-robin":
+        return 0;
+      case "random":
+        this.#random ^= this.#random << 13;
+        this.#random ^= this.#random >>> 17;
+        this.#random ^= this.#random << 5;
+        return 1 + (this.#random >>> 0);
+      case "least-loaded":
+        return this.requests(pair);
+      case "prefix":
+        return this.uncached(pair, query);
+    }
   }
 }

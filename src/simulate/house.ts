@@ -1,6 +1,6 @@
 import type { Calibration } from "../actors/calibrate.js";
 import { decodeLane } from "../actors/decode-lane.js";
-import { deployment, gatewayOptions } from "../actors/deployment.js";
+import { deployment, gatewayOptions, pairOf } from "../actors/deployment.js";
 import { GatewayActor } from "../actors/gateway.js";
 import type { AppMessage } from "../actors/messages.js";
 import { prefillLane } from "../actors/prefill-lane.js";
@@ -39,6 +39,8 @@ export interface HouseOptions {
   readonly model: SimulatedModel;
   readonly cost: StepCostModel;
   readonly contextTokens: number;
+  /** True: each pair has a KV pool of its own, an equal part of `engine.kvTokens`; else all lanes share one. */
+  readonly ownPools?: boolean;
   readonly simulation: Omit<SimulationOptions, "functions">;
   readonly disturbances?: (spec: ActorSpec) => Disturbances;
   readonly tampering?: Tampering;
@@ -56,7 +58,10 @@ function calibration(cost: StepCostModel): Calibration {
 /** The whole of StreamServe under a virtual clock: its actors, a simulated engine, and the gateway's service. */
 export class House {
   readonly simulation: Simulation;
+  /** The engine of all lanes; with pools of their own, that of pair 0. */
   readonly engine: SimulatedEngine;
+  /** One a pool. */
+  readonly engines: readonly SimulatedEngine[];
   readonly gateway: GatewayActor;
   readonly edges: readonly EdgeSpec[];
 
@@ -64,7 +69,14 @@ export class House {
     const { config, model, cost, contextTokens, tampering } = options;
     const { blockTokens, kvTokens } = config.engine;
     const totalBlocks = Math.floor(kvTokens / blockTokens);
-    this.engine = new SimulatedEngine({ model, cost, contextTokens, blockTokens, totalBlocks });
+    const ownPools = options.ownPools ?? false;
+    const pools = ownPools ? config.pairs : 1;
+    const poolBlocks = Math.floor(totalBlocks / pools);
+    this.engines = Array.from(
+      { length: pools },
+      () => new SimulatedEngine({ model, cost, contextTokens, blockTokens, totalBlocks: poolBlocks }),
+    );
+    this.engine = this.engines[0] as SimulatedEngine;
     const info = {
       model: "simulated",
       contextTokens,
@@ -82,7 +94,8 @@ export class House {
     const honest = (spec: ActorSpec): VirtualFunctions<AppMessage> => {
       const role = spec.name.split(".")[0];
       const resources = (lane: LaneOptions): LaneEngine => {
-        const opened = this.engine.open(lane.lane, lane, options.disturbances?.(spec));
+        const engine = this.engines[pairOf(lane.lane) % pools] as SimulatedEngine;
+        const opened = engine.open(lane.lane, lane, options.disturbances?.(spec));
         return tampering?.lane?.(opened, spec) ?? opened;
       };
       if (role === "gateway") return { behaviour: () => this.gateway };
@@ -93,7 +106,7 @@ export class House {
       return { behaviour: decodeLane, resources };
     };
     const calibrations = { prefill: calibration(cost), decode: calibration(cost) };
-    const deployed = deployment(config, { totalBlocks, blockTokens, calibrations, engine: {} });
+    const deployed = deployment(config, { totalBlocks, blockTokens, ownPools, calibrations, engine: {} });
     this.edges = deployed.edges;
     this.simulation = new Simulation(deployed, {
       ...options.simulation,
