@@ -33,8 +33,7 @@ export class SentencePieceModel implements TextModel {
       longest = Math.max(longest, text.length);
     }
     this.#pieces = { ids, scores: vocabulary.scores, longest };
-    const across = new RegExp(`[^${SPACE_MARK}]${SPACE_MARK}`, "u");
-    this.cutsAtSpaces = !vocabulary.pieces.some((id) => across.test(vocabulary.tokens[id]!));
+    this.cutsAtSpaces = !vocabulary.pieces.some((id) => reachesOver(vocabulary.tokens[id]!));
   }
 
   *encode(text: string, first: boolean): Generator<number> {
@@ -73,6 +72,13 @@ export class SentencePieceModel implements TextModel {
       if (id !== undefined) yield id;
     }
   }
+}
+
+/** Whether a piece has a space after something else. */
+function reachesOver(piece: string): boolean {
+  let at = 0;
+  while (piece.charAt(at) === SPACE_MARK) at++;
+  return piece.includes(SPACE_MARK, at);
 }
 
 /** Each run of spaces with what follows it: no piece goes further. */

@@ -10,6 +10,8 @@ export class TokenTable {
   readonly tokens: readonly string[];
   readonly #metadata: Metadata;
   readonly #types: Int32Array | undefined;
+  /** Type -> ids. Filled once: a vocabulary may have hundreds of thousands. */
+  readonly #ofTypes = new Map<number, number[]>();
 
   constructor(metadata: Metadata) {
     this.#metadata = metadata;
@@ -24,6 +26,12 @@ export class TokenTable {
     this.#types = types;
     this.tokens =
       types === undefined ? tokens : tokens.map((token, id) => (types[id] === TYPES.unused ? "" : token));
+    for (let id = 0; types !== undefined && id < types.length; id++) {
+      if (this.tokens[id] === "") continue;
+      const ids = this.#ofTypes.get(types[id]!);
+      if (ids === undefined) this.#ofTypes.set(types[id]!, [id]);
+      else ids.push(id);
+    }
   }
 
   /** Text -> id of all tokens of a type. */
@@ -87,8 +95,8 @@ export class TokenTable {
     return value;
   }
 
-  #ofType(type: number): number[] {
-    return this.tokens.flatMap((text, id) => (this.#types?.[id] === type && text !== "" ? [id] : []));
+  #ofType(type: number): readonly number[] {
+    return this.#ofTypes.get(type) ?? [];
   }
 
   #strings(name: string): readonly string[] {
