@@ -1,134 +1,308 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { AcceptanceByPosition } from "../dist/policy/acceptance.js";
-import { chooseDepth, expectedTokens } from "../dist/policy/depth.js";
-import { PromptLookup } from "../dist/policy/lookup.js";
-import { StepCost, straightLine } from "../dist/policy/step-cost.js";
+import { planDrafts, planFixed } from "../dist/policy/depth.js";
+import { type DraftingLimits, LaneDrafts, OWN, RECENT, RowDrafts } from "../dist/policy/drafting.js";
+import { type Continuation, Successors, Suffix } from "../dist/policy/successors.js";
+import { Earnings, EVIDENCES, evidence, Survival } from "../dist/policy/survival.js";
 
-/** What prompt lookup means, by looking at every earlier place. */
-function lookUpSlowly(tokens: number[], longest: number, shortest: number): number | undefined {
-  for (let size = longest; size >= shortest; size--) {
-    if (size >= tokens.length) continue;
-    const suffix = tokens.slice(-size);
-    for (let end = tokens.length - 1; end >= size; end--) {
-      if (suffix.every((token, i) => tokens[end - size + i] === token)) return tokens[end];
+const LIMITS: DraftingLimits = {
+  maxDepth: 8,
+  longestSuffix: 5,
+  shortestSuffix: 1,
+  ownEntries: 4096,
+  recentEntries: 4096,
+  tenants: 2,
+  leastSurvival: 0.01,
+  memoryTries: 200,
+  memoryTokens: 50,
+  priorTries: 4,
+  priorHits: 4,
+};
+
+function suffixOf(tokens: readonly number[], longest: number): Suffix {
+  const suffix = new Suffix(longest);
+  for (const token of tokens) suffix.push(token);
+  return suffix;
+}
+
+function known(tokens: readonly number[], longest: number, entries = 1 << 14): Successors {
+  const successors = new Successors(longest, entries);
+  const suffix = new Suffix(longest);
+  for (const token of tokens) {
+    successors.add(suffix, token);
+    suffix.push(token);
+  }
+  return successors;
+}
+
+/** The longest known suffix and how often each token followed it, by looking at every earlier place. */
+function lookUpSlowly(tokens: readonly number[], longest: number) {
+  for (let match = Math.min(longest, tokens.length - 1); match > 0; match--) {
+    const suffix = tokens.slice(-match);
+    const counts = new Map<number, number>();
+    for (let end = match; end < tokens.length; end++) {
+      if (suffix.every((token, i) => tokens[end - match + i] === token)) {
+        counts.set(tokens[end]!, (counts.get(tokens[end]!) ?? 0) + 1);
+      }
     }
+    if (counts.size > 0) return { match, counts };
   }
   return undefined;
 }
 
-describe("prompt lookup", () => {
-  test("proposes what followed the longest, latest earlier occurrence of the suffix", () => {
+/** Numbers from 0 to 1 without any pattern. */
+function patternless(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return state / 2 ** 32;
+  };
+}
+
+const nothing = (): Continuation => ({ token: 0, match: 0, count: 0, total: 0 });
+
+describe("successors", () => {
+  test("find the longest known suffix and how often anything followed it", () => {
     const tokens = fc.array(fc.nat(3), { minLength: 1, maxLength: 60 });
     fc.assert(
-      fc.property(tokens, fc.integer({ min: 1, max: 3 }), fc.nat(3), (all, shortest, more) => {
-        const longest = shortest + more;
-        const lookup = new PromptLookup(64, longest, shortest, 64);
-        for (const token of all) lookup.push(token);
-        const drafts = new Uint32Array(4);
-        const found = lookup.draft(drafts, 0, 4);
-        const first = lookUpSlowly(all, longest, shortest);
-        expect(found > 0 ? drafts[0] : undefined).toBe(first);
+      fc.property(tokens, fc.integer({ min: 1, max: 5 }), (all, longest) => {
+        const found = nothing();
+        const slow = lookUpSlowly(all, longest);
+        expect(known(all, longest).find(suffixOf(all, longest), found)).toBe(slow !== undefined);
+        if (!slow) return;
+        expect(found.match).toBe(slow.match);
+        expect(found.total).toBe([...slow.counts.values()].reduce((sum, count) => sum + count, 0));
+        expect(slow.counts.has(found.token)).toBe(true);
+        expect(found.count).toBeLessThanOrEqual(slow.counts.get(found.token)!);
+        // With two rivals nothing is forgotten: the more frequent one wins.
+        if (slow.counts.size <= 2) {
+          expect(slow.counts.get(found.token)).toBe(Math.max(...slow.counts.values()));
+          expect(found.count).toBe(slow.counts.get(found.token));
+        }
       }),
     );
   });
 
-  test("continues a text that repeats itself beyond its end", () => {
-    const lookup = new PromptLookup(16, 5, 2, 8);
-    for (const token of [1, 2, 3, 1, 2, 3, 1, 2]) lookup.push(token);
-    const drafts = new Uint32Array(8);
-    expect(lookup.draft(drafts, 1, 6)).toBe(6);
-    expect([...drafts.subarray(1, 7)]).toEqual([3, 1, 2, 3, 1, 2]);
+  test("of two that followed as often the later wins", () => {
+    const found = nothing();
+    known([1, 2, 3, 1, 2, 4], 2).find(suffixOf([1, 2], 2), found);
+    expect(found.token).toBe(4);
   });
 
-  test("takes no more than its capacity and proposes nothing unasked", () => {
-    const lookup = new PromptLookup(4, 3, 2, 8);
-    for (let i = 0; i < 10; i++) lookup.push(7);
-    expect(lookup.length).toBe(4);
-    expect(lookup.draft(new Uint32Array(4), 0, 0)).toBe(0);
-  });
-});
-
-describe("acceptance by position", () => {
-  test("learns the share accepted, fades, and is never higher further on", () => {
-    const acceptance = new AcceptanceByPosition(3, 100, 0.5);
-    for (let i = 0; i < 100; i++) acceptance.observe([10, 10, 10], [8, 8, 8], [6, 2, 4]);
-    expect(acceptance.accepted(0)).toBeCloseTo(0.6, 2);
-    expect(acceptance.accepted(1)).toBeCloseTo(0.2, 2);
-    expect(acceptance.accepted(2)).toBeLessThanOrEqual(acceptance.accepted(1));
-    expect(acceptance.proposed(0)).toBeCloseTo(0.8, 2);
-  });
-
-  test("keeps what it knows of positions that were not tried", () => {
-    const acceptance = new AcceptanceByPosition(2, 10, 0.5);
-    acceptance.observe([10, 0], [10, 0], [10, 0]);
-    expect(acceptance.accepted(1)).toBeCloseTo(0.25, 5);
-  });
-});
-
-describe("depth", () => {
-  function learnt(accepted: number[]): AcceptanceByPosition {
-    const acceptance = new AcceptanceByPosition(accepted.length, 10, 0.5);
-    const many = accepted.map(() => 1000);
-    for (let i = 0; i < 20; i++) {
-      acceptance.observe(
-        many,
-        many,
-        accepted.map((share) => share * 1000),
-      );
-    }
-    return acceptance;
-  }
-  /** A step of `fixed` + `each` * tokens milliseconds. */
-  function costing(fixed: number, each: number): StepCost {
-    return new StepCost({
-      points: straightLine(fixed, each, 1024),
-      contextMs: 0,
-      attendMs: 0,
-      rowMs: 0,
-      sharedFactor: 1,
-      forgetting: 0.999,
+  test("a full table forgets, and never gives what did not follow a suffix", () => {
+    const tokens = Array.from({ length: 5000 }, (_, i) => (i * i * 31) % 997);
+    const small = known(tokens, 3, 64);
+    const followed = new Map<string, Set<number>>();
+    tokens.forEach((token, i) => {
+      for (let n = 1; n <= 3 && n <= i; n++) {
+        const key = tokens.slice(i - n, i).join();
+        followed.set(key, (followed.get(key) ?? new Set()).add(token));
+      }
     });
+    const found = nothing();
+    let finds = 0;
+    for (let end = 3; end < tokens.length; end++) {
+      const suffix = tokens.slice(end - 3, end);
+      if (!small.find(suffixOf(suffix, 3), found)) continue;
+      finds++;
+      expect(followed.get(suffix.slice(-found.match).join())!.has(found.token)).toBe(true);
+    }
+    expect(finds).toBeGreaterThan(0);
+  });
+});
+
+describe("survival", () => {
+  const sure: Continuation = { token: 1, match: 5, count: 9, total: 9 };
+  const unsure: Continuation = { token: 2, match: 1, count: 1, total: 9 };
+
+  test("learns how often each kind of evidence holds, apart from the others", () => {
+    const survival = new Survival(2, 1000, 4);
+    for (let i = 0; i < 400; i++) {
+      survival.observe(evidence(0, sure, undefined), i % 10 !== 0);
+      survival.observe(evidence(0, unsure, sure), i % 10 === 0);
+    }
+    expect(survival.probability(evidence(0, sure, undefined))).toBeCloseTo(0.9, 1);
+    expect(survival.probability(evidence(0, unsure, sure))).toBeCloseTo(0.1, 1);
+    expect(survival.probability(evidence(1, sure, undefined))).toBeCloseTo(
+      new Survival(2, 1000, 4).probability(evidence(1, sure, undefined)),
+    );
+  });
+
+  test("what one lane learnt is another's prior", () => {
+    const lane = new Survival(1, 500, 4);
+    const tuner = new Survival(1, 500, 4);
+    const cell = evidence(0, sure, undefined);
+    for (let i = 0; i < 300; i++) lane.observe(cell, i % 4 === 0);
+    tuner.learn(lane.takeNews());
+    expect(tuner.probability(cell)).toBeCloseTo(lane.probability(cell), 1);
+    const fresh = new Survival(1, 500, 4);
+    fresh.adopt(tuner.toArray());
+    expect(fresh.probability(cell)).toBeCloseTo(tuner.probability(cell), 6);
+    expect(lane.takeNews().every((count) => count === 0)).toBe(true);
+  });
+
+  test("arrays of another size change nothing", () => {
+    const survival = new Survival(1, 500, 4);
+    const before = survival.toArray();
+    survival.learn(new Float32Array(3));
+    survival.adopt(new Float32Array(3));
+    expect(survival.toArray()).toEqual(before);
+    expect(before.length).toBe(EVIDENCES);
+  });
+
+  test("a request that breaks its promises is promised less, drafter by drafter", () => {
+    const earnings = new Earnings(2, 100, 4);
+    for (let i = 0; i < 100; i++) earnings.observe(0, 0.8, false);
+    for (let i = 0; i < 100; i++) earnings.observe(1, 0.5, true);
+    expect(earnings.adjust(0, 0.8)).toBeLessThan(0.1);
+    expect(earnings.adjust(1, 0.5)).toBeGreaterThan(0.8);
+    expect(earnings.adjust(1, 0.9)).toBeLessThan(1);
+  });
+});
+
+describe("drafts of a request", () => {
+  function rowOf(lane: LaneDrafts, prompt: readonly number[], tenant = 0): RowDrafts {
+    const row = new RowDrafts(lane, tenant, 1000, false);
+    row.read(prompt);
+    return row;
   }
-  const alone = { rows: 1, contextTokens: 0 };
 
-  test("is 0 when drafts are never accepted, or tokens are all the cost", () => {
-    expect(chooseDepth(learnt([0, 0, 0]), costing(10, 1), alone, 3)).toBe(0);
-    expect(chooseDepth(learnt([0.9, 0.8, 0.7]), costing(0, 1), alone, 3)).toBe(0);
+  test("continue a text that repeats itself beyond its end", () => {
+    const row = rowOf(new LaneDrafts(LIMITS), [1, 2, 3, 1, 2, 3, 1, 2, 3, 1, 2]);
+    const into = new Uint32Array(8);
+    expect(row.draft(into, 1, 6)).toBe(6);
+    expect([...into.subarray(1, 7)]).toEqual([3, 1, 2, 3, 1, 2]);
+    expect(new Set(row.makers.subarray(0, 6))).toEqual(new Set([OWN]));
   });
 
-  test("is full when drafts hold and a step costs the same whatever its tokens", () => {
-    expect(chooseDepth(learnt([0.9, 0.8, 0.7]), costing(10, 0), alone, 3)).toBe(3);
+  test("come from recent outputs of the same tenant, never from another's", () => {
+    const lane = new LaneDrafts(LIMITS);
+    rowOf(lane, [9], 7).accept([10, 11, 12, 13, 14]);
+    const same = rowOf(lane, [50, 10, 11], 7);
+    const into = new Uint32Array(8);
+    expect(same.draft(into, 0, 3)).toBe(3);
+    expect([...into.subarray(0, 3)]).toEqual([12, 13, 14]);
+    expect(same.makers[0]).toBe(RECENT);
+    expect(rowOf(lane, [50, 10, 11], 8).draft(into, 0, 3)).toBe(0);
   });
 
-  test("falls as the batch grows: what one row gains costs every row", () => {
-    const acceptance = learnt([0.6, 0.4, 0.25, 0.15]);
-    const cost = costing(8, 0.4);
-    const depths = [1, 8, 64].map((rows) => chooseDepth(acceptance, cost, { rows, contextTokens: 0 }, 4));
+  test("leave nothing behind in a table that the next request gets", () => {
+    const lane = new LaneDrafts(LIMITS);
+    const first = rowOf(lane, [1, 2, 3, 1, 2], 7);
+    first.close();
+    const second = rowOf(lane, [4, 1, 2], 8);
+    expect(second.draft(new Uint32Array(8), 0, 4)).toBe(0);
+    const other = rowOf(lane, [1, 2, 3, 1, 2], 9);
+    expect(other.draft(new Uint32Array(8), 0, 1)).toBe(1);
+    expect(second.draft(new Uint32Array(8), 0, 4)).toBe(0);
+  });
+
+  test("of many tenants the one longest unused is forgotten", () => {
+    const lane = new LaneDrafts(LIMITS);
+    const [first, second] = [lane.recent(1), lane.recent(2)];
+    expect(lane.recent(1)).toBe(first);
+    lane.recent(3);
+    expect(lane.recent(1)).toBe(first);
+    expect(lane.recent(2)).not.toBe(second);
+  });
+
+  test("survival never rises along the drafts, and none is made unasked", () => {
+    const text = fc.array(fc.nat(4), { minLength: 1, maxLength: 80 });
+    fc.assert(
+      fc.property(text, text, fc.integer({ min: -2, max: 12 }), (prompt, output, most) => {
+        const row = rowOf(new LaneDrafts(LIMITS), prompt);
+        row.accept(output);
+        const drafts = row.draft(new Uint32Array(16), 1, most);
+        expect(drafts).toBeLessThanOrEqual(Math.max(0, Math.min(most, LIMITS.maxDepth)));
+        expect(row.outlook.length).toBe(drafts);
+        let before = 1;
+        for (const survival of row.outlook) {
+          expect(survival).toBeGreaterThan(0);
+          expect(survival).toBeLessThanOrEqual(before);
+          before = survival;
+        }
+      }),
+    );
+  });
+
+  test("are judged by tokens drawn even when none was verified", () => {
+    const lane = new LaneDrafts(LIMITS);
+    const row = rowOf(lane, [1, 2, 3, 4]);
+    const into = new Uint32Array(8);
+    row.accept(Array.from({ length: 400 }, (_, i) => (i % 4) + 1));
+    row.draft(into, 0, 1);
+    expect(row.survivals[0]).toBeGreaterThan(0.9);
+    // The text that follows breaks every rule it had: each token is followed by another one each time.
+    const next = patternless(7);
+    row.accept(Array.from({ length: 80 }, () => Math.floor(next() * 4) + 1));
+    row.draft(into, 0, 1);
+    expect(row.survivals[0]).toBeLessThan(0.8);
+  });
+});
+
+describe("the goodput rule", () => {
+  /** A step of `fixed` + `each` * tokens milliseconds. */
+  const costing = (fixed: number, each: number) => (tokens: number) => fixed + each * tokens;
+
+  test("drafts nothing where drafts never hold, or tokens are all the cost", () => {
+    expect(planDrafts([[0, 0, 0]], 8, costing(10, 1)).drafts).toBe(0);
+    expect(planDrafts([[0.9, 0.8, 0.7]], 8, costing(0, 1)).drafts).toBe(0);
+  });
+
+  test("drafts all where they hold and a step costs the same whatever its tokens", () => {
+    expect(planDrafts([[0.9, 0.8, 0.7]], 8, costing(10, 0)).drafts).toBe(3);
+  });
+
+  test("drafts less as the batch grows: what one row gains costs every row", () => {
+    const survivals = [0.6, 0.4, 0.25, 0.15];
+    const depths = [1, 8, 64].map((rows) => {
+      const plan = planDrafts(Array(rows).fill(survivals), 1000, costing(8, 0.4));
+      return plan.drafts / rows;
+    });
     expect(depths[0]).toBeGreaterThan(depths[2]!);
     expect(depths[2]).toBe(0);
   });
 
-  test("has no better depth under its own model", () => {
-    const shares = fc.array(fc.double({ min: 0, max: 1, noNaN: true }), { minLength: 1, maxLength: 8 });
+  test("looks past a number of tokens that is dearer than a larger one", () => {
+    const panels = (tokens: number) => (tokens >= 4 ? 5 : 4 + tokens);
+    expect(planDrafts([[0.2, 0.15, 0.12, 0.05]], 8, panels).drafts).toBeGreaterThanOrEqual(3);
+  });
+
+  test("has no better plan under its own model, within what it may draft", () => {
+    const row = fc
+      .array(fc.double({ min: 0, max: 1, noNaN: true }), { maxLength: 3 })
+      .map((shares) => [...shares].sort((a, b) => b - a));
+    const rows = fc.array(row, { minLength: 1, maxLength: 3 });
+    const cost = fc.array(fc.double({ min: 0.1, max: 10, noNaN: true }), { minLength: 13, maxLength: 13 });
     fc.assert(
-      fc.property(
-        shares,
-        fc.integer({ min: 1, max: 64 }),
-        fc.double({ min: 0.01, max: 3, noNaN: true }),
-        (all, rows, each) => {
-          const acceptance = learnt(all);
-          const cost = costing(8, each);
-          const rate = (depth: number): number => {
-            const { drawn, computed } = expectedTokens(acceptance, rows, depth);
-            return drawn / cost.predict({ tokens: computed, contextTokens: 0, rows });
-          };
-          const chosen = rate(chooseDepth(acceptance, cost, { rows, contextTokens: 0 }, all.length));
-          for (let depth = 0; depth <= all.length; depth++) {
-            expect(chosen).toBeGreaterThanOrEqual(rate(depth) - 1e-12);
-          }
-        },
-      ),
+      fc.property(rows, cost, fc.nat(8), (survivals, ms, most) => {
+        const predict = (tokens: number) => ms[tokens]!;
+        const plan = planDrafts(survivals, most, predict);
+        expect(plan.drafts).toBeLessThanOrEqual(most);
+        const rate = (depths: readonly number[]) => {
+          let expected = 0;
+          let tokens = 0;
+          depths.forEach((depth, i) => {
+            expected += 1 + survivals[i]!.slice(0, depth).reduce((sum, share) => sum + share, 0);
+            tokens += 1 + depth;
+          });
+          return tokens - depths.length > most ? 0 : expected / predict(tokens);
+        };
+        const chosen = rate([...plan.depths]);
+        expect(chosen).toBeCloseTo(plan.expectedTokens / plan.predictedMs, 9);
+        const all = survivals.reduce<number[][]>(
+          (some, row) =>
+            some.flatMap((depths) => Array.from({ length: row.length + 1 }, (_, d) => [...depths, d])),
+          [[]],
+        );
+        for (const depths of all) expect(chosen).toBeGreaterThanOrEqual(rate(depths) - 1e-9);
+      }),
     );
+  });
+
+  test("a fixed depth is as deep as drafts go", () => {
+    const plan = planFixed([[0.5, 0.1, 0.1], [], [0.3]], 2, 100, costing(1, 1));
+    expect([...plan.depths]).toEqual([2, 0, 1]);
+    expect(planFixed([[0.5], [0.5]], 8, 1, costing(1, 1)).drafts).toBe(1);
   });
 });

@@ -1,24 +1,23 @@
-import type { LaneEngine, StepResult, StepRow } from "../engine/engine.js";
+import type { LaneEngine, StepResult } from "../engine/engine.js";
 import { chooseVictim } from "../policy/preemption.js";
 import type { StepCostPrior } from "../policy/step-cost.js";
 import type { ActorRef, Behaviour, Context } from "../runtime/actor.js";
-import { DecodeRow, type DraftingOptions } from "./decode-row.js";
+import { DecodeRow } from "./decode-row.js";
+import { composeStep, plainShape } from "./decode-step.js";
 import { codeOf, finishOf, tellCancelled, tellFailed, tellLost } from "./endings.js";
 import { Holding } from "./holding.js";
 import { LaneMeter } from "./lane-meter.js";
+import { LaneSpeculation, type SpeculationOptions } from "./lane-speculation.js";
 import { type AppMessage, CANCEL, DECODE, FINISH, LOST, type MessageNamed } from "./messages.js";
 import { Outbox } from "./outbox.js";
 import { copyPrompt } from "./prompt-region.js";
-import { StepStats } from "./step-stats.js";
 import { TokenBatch } from "./token-batch.js";
 
 export interface DecodeOptions {
   readonly pair: number;
   readonly maxRows: number;
   readonly maxBatchTokens: number;
-  readonly drafting: DraftingOptions;
-  /** Draft depth until the tuner has learnt something. */
-  readonly firstDepth: number;
+  readonly speculation: SpeculationOptions;
   /** A row that has waited so long for credit fails with `slow_reader`, in milliseconds. */
   readonly stallMs: number;
   /** How often waiting rows are looked at while no step runs, in milliseconds. */
@@ -26,18 +25,17 @@ export interface DecodeOptions {
   readonly reportMs: number;
   /** What its steps are assumed to take at first. */
   readonly stepCost: StepCostPrior;
-  /** Steps told to the tuner in one message. */
-  readonly statsSteps: number;
 }
 
 type Ctx = Context<AppMessage>;
 
 /** Tokens beyond its reservation that a row announces at a time: a few blocks, so that it does so rarely. */
 const GROWTH_TOKENS = 64;
+const NO_PROMPT = new Uint32Array(0);
 
 /**
- * Draws the output of many sequences, one batched step after another, each row verifying drafts as deep as the
- * tuner says. A row without credit is parked: it keeps its KV and joins no step. What a step drew goes to the
+ * Draws the output of many sequences, one batched step after another, each row verifying as many drafts
+ * as pay (lane-speculation.ts). A row without credit is parked: it keeps its KV and joins no step. What a step drew goes to the
  * gateway in one message. While a step computes, the mailbox is served; rows that come or go meanwhile take
  * effect at the next step.
  */
@@ -45,8 +43,10 @@ export class DecodeLane implements Behaviour<AppMessage> {
   /** In order of arrival: the last is the youngest. */
   readonly #rows: Holding<DecodeRow>;
   readonly #meter: LaneMeter;
-  readonly #stats: StepStats;
-  #depth: number;
+  /** Undefined where nothing is ever drafted. */
+  readonly #speculation: LaneSpeculation | undefined;
+  /** Computing time of the last step, in milliseconds, if the next one follows at once. */
+  #continuing: number | undefined;
   /** False for one step after the pool ran short: drafts need blocks too. */
   #draftAllowed = true;
   /** Where the next step starts among the rows, so that more rows than fit take turns. */
@@ -65,11 +65,14 @@ export class DecodeLane implements Behaviour<AppMessage> {
   ) {
     this.#meter = new LaneMeter(DECODE, options.pair, engine, options.reportMs, options.stepCost);
     this.#rows = new Holding(
-      (row) => engine.release(row.handle),
+      (row) => {
+        row.drafting?.close();
+        engine.release(row.handle);
+      },
       () => this.#meter.touch(),
     );
-    this.#stats = new StepStats(options.pair, options.drafting.maxDepth, options.statsSteps);
-    this.#depth = Math.min(options.firstDepth, options.drafting.maxDepth);
+    const { speculation } = options;
+    if (speculation.maxDepth > 0) this.#speculation = new LaneSpeculation(speculation, this.#meter.cost);
     this.#rowLimit = options.maxRows;
   }
 
@@ -81,6 +84,7 @@ export class DecodeLane implements Behaviour<AppMessage> {
     this.#scheduler = new Outbox(scheduler);
     ctx.tell(ctx.ref("router"), { type: "hello", incarnation: ctx.incarnation });
     this.#scheduler.send(ctx, { type: "hello", incarnation: ctx.incarnation });
+    ctx.tell(this.#tuner, { type: "hello", incarnation: ctx.incarnation });
   }
 
   receive(message: AppMessage, ctx: Ctx): void {
@@ -103,9 +107,8 @@ export class DecodeLane implements Behaviour<AppMessage> {
       case "hold":
         this.#rows.holdOffline(message);
         return;
-      case "depth":
-        this.#depth = Math.min(message.depth, this.options.drafting.maxDepth);
-        this.#meter.touch();
+      case "survival":
+        this.#speculation?.drafts.survival.adopt(message.probabilities);
         return;
       case "reset":
         this.#rows.advance(message.generation);
@@ -127,7 +130,8 @@ export class DecodeLane implements Behaviour<AppMessage> {
 
   inspect(): Readonly<Record<string, unknown>> {
     const { size, generation } = this.#rows;
-    return { rows: size, depth: this.#depth, holds: this.#rows.holdsOffline, generation };
+    const depth = this.#speculation?.depth ?? 0;
+    return { rows: size, depth, holds: this.#rows.holdsOffline, generation };
   }
 
   stopped(): void {
@@ -152,57 +156,60 @@ export class DecodeLane implements Behaviour<AppMessage> {
       this.engine.release(handle);
       return;
     }
-    const { drafting } = this.options;
-    const prompt = drafting.maxDepth > 0 ? copyPrompt(message, ctx.bytes(message.prompt)) : undefined;
-    this.#rows.put(new DecodeRow(message, handle, prompt, drafting));
+    const drafts = this.#speculation?.drafts;
+    const prompt = drafts ? copyPrompt(message, ctx.bytes(message.prompt)) : NO_PROMPT;
+    this.#rows.put(new DecodeRow(message, handle, prompt, drafts));
     ctx.trace("adopt", startedAt, message.request, this.#rows.size);
   }
 
   #startStep(ctx: Ctx): void {
+    const continuing = this.#continuing;
+    this.#continuing = undefined;
     if (this.#rows.size === 0) return;
-    const depth = this.#draftAllowed ? this.#depth : 0;
-    const { step, batch, tokens } = this.#gather(depth, ctx);
-    if (batch.length === 0) {
+    const startedAt = ctx.now();
+    const rows = this.#gather(ctx);
+    if (rows.length === 0) {
       if (this.#rows.size > 0) this.#watch(ctx);
       return;
     }
-    const startedAt = ctx.now();
-    this.#rows.beginStep(step);
+    this.#speculation?.begins(startedAt, continuing);
+    const plain = plainShape(rows, this.#meter.shared);
+    const most = this.#draftAllowed ? this.#budget - rows.length : 0;
+    const { batch, shape } = composeStep(rows, plain, this.#speculation?.draft(rows, plain, most, ctx));
+    this.#rows.beginStep(rows);
     ctx.work(
       () => this.engine.submit(batch),
       (result: StepResult) => {
         // A step belongs to all its rows; only a lone one can be named.
-        ctx.trace("decode", startedAt, step.length === 1 ? step[0]!.journey.request : 0, tokens);
-        const contextTokens = step.reduce((sum, row) => sum + row.length, 0);
-        this.#meter.step(result, { rows: step.length, tokens, contextTokens }, step.length);
-        this.#finishStep(result, depth, tokens, ctx);
+        ctx.trace("decode", startedAt, rows.length === 1 ? rows[0]!.journey.request : 0, shape.tokens);
+        this.#meter.step(result, shape, rows.length);
+        this.#continuing = result.computeMs;
+        this.#finishStep(result, ctx);
       },
       (error) => this.#failStep(error, ctx),
     );
   }
 
   /** The rows of the next step: all that may go on, in turns when there are more than fit. */
-  #gather(depth: number, ctx: Ctx): { step: DecodeRow[]; batch: StepRow[]; tokens: number } {
+  #gather(ctx: Ctx): DecodeRow[] {
     const all = [...this.#rows.values()];
     // Held rows keep their KV.
     const rows = this.#rows.holdsOffline ? all.filter((row) => !row.offline) : all;
     const step: DecodeRow[] = [];
-    const batch: StepRow[] = [];
-    const most = Math.min(this.#rowLimit, this.engine.limits.maxRows);
-    const budget = Math.min(this.options.maxBatchTokens, this.engine.limits.maxBatchTokens);
-    let tokens = 0;
+    const most = Math.min(this.#rowLimit, this.engine.limits.maxRows, this.#budget);
     if (this.#turn >= rows.length) this.#turn = 0;
     let seen = 0;
-    for (; seen < rows.length && batch.length < most && tokens < budget; seen++) {
+    for (; seen < rows.length && step.length < most; seen++) {
       const row = rows[(this.#turn + seen) % rows.length] as DecodeRow;
-      if (!this.#goesOn(row, ctx)) continue;
-      const rowTokens = row.prepare(Math.min(depth, budget - tokens - 1));
-      tokens += rowTokens.length;
-      step.push(row);
-      batch.push({ sequence: row.handle, tokens: rowTokens, drafts: row.drafts, sample: true });
+      if (this.#goesOn(row, ctx)) step.push(row);
     }
     if (seen < rows.length) this.#turn = (this.#turn + seen) % rows.length;
-    return { step, batch, tokens };
+    return step;
+  }
+
+  /** New tokens of a step, at most. */
+  get #budget(): number {
+    return Math.min(this.options.maxBatchTokens, this.engine.limits.maxBatchTokens);
   }
 
   /** False for a row that joins no step now; one that has waited too long, or is past its deadline, ends here. */
@@ -233,19 +240,17 @@ export class DecodeLane implements Behaviour<AppMessage> {
     ctx.after(this.options.watchMs, { type: "tick" });
   }
 
-  #finishStep(result: StepResult, depth: number, tokens: number, ctx: Ctx): void {
+  #finishStep(result: StepResult, ctx: Ctx): void {
     const step = this.#rows.endStep();
     this.#rowLimit = this.options.maxRows;
     this.#draftAllowed = true;
     const batch = new TokenBatch();
-    let contextTokens = 0;
     step.forEach((row, i) => {
-      contextTokens += row.length;
       if (row.leaving) return;
       const drawn = result.rows[i]!;
       const { carried } = row;
       const index = row.produced - (carried ? carried.ids.length : 0);
-      this.#stats.row(depth, row.drafts, drawn);
+      if (row.drafting) this.#speculation?.drew(row.drafting, row.drafts, drawn);
       row.accept(drawn.tokens);
       if (row.length > row.growAt) this.#tellGrowth(row, ctx);
       const finish = finishOf(drawn, row.produced, row.journey);
@@ -254,8 +259,7 @@ export class DecodeLane implements Behaviour<AppMessage> {
     });
     if (!batch.empty) ctx.tell(this.#gateway, batch.message(this.options.pair, DECODE));
     this.#rows.staying(step);
-    this.#stats.step(step.length, tokens, contextTokens, result.computeMs);
-    if (this.options.drafting.maxDepth > 0) this.#stats.report(ctx, this.#tuner);
+    this.#speculation?.ended(ctx, this.#tuner, this.options.pair);
   }
 
   #failStep(error: Error, ctx: Ctx): void {
@@ -297,13 +301,13 @@ export class DecodeLane implements Behaviour<AppMessage> {
   #report(ctx: Ctx): void {
     let contextTokens = 0;
     for (const row of this.#rows.values()) contextTokens += row.length;
-    this.#meter.report(ctx, this.#audience, this.#rows.size === 0, {
+    const load = {
       rows: this.#rows.inStep,
       queued: Math.max(0, this.#rows.size - this.#rows.inStep),
       queuedTokens: 0,
       contextTokens,
-      draftDepth: this.#depth,
-    });
+    };
+    this.#meter.report(ctx, this.#audience, this.#rows.size === 0, load, this.#speculation);
   }
 }
 

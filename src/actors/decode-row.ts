@@ -1,17 +1,12 @@
 import type { SequenceHandle } from "../engine/engine.js";
-import { PromptLookup } from "../policy/lookup.js";
+import type { RowSurvival } from "../policy/depth.js";
+import { type LaneDrafts, RowDrafts } from "../policy/drafting.js";
 import type { Holder } from "../policy/preemption.js";
 import type { Held } from "./holding.js";
 import { type MessageNamed, UNLIMITED } from "./messages.js";
 import type { Carried } from "./token-batch.js";
 
-export interface DraftingOptions {
-  readonly maxDepth: number;
-  readonly longestSuffix: number;
-  readonly shortestSuffix: number;
-  /** Earlier places compared in a look-up, at most. */
-  readonly candidates: number;
-}
+const NO_DRAFTS = new Float64Array(0);
 
 /** A sequence in a decode lane. Its step's tokens (the pending one, then drafts) live in one reused buffer. */
 export class DecodeRow implements Held, Holder {
@@ -29,7 +24,8 @@ export class DecodeRow implements Held, Holder {
   growAt: number;
   /** Drafts of the step in hand. */
   drafts = 0;
-  readonly #lookup: PromptLookup | undefined;
+  /** Makes its drafts; undefined when none are to be made. */
+  readonly drafting: RowDrafts | undefined;
   readonly #tokens: Uint32Array;
   /** The buffer's first n tokens, made once: rows are rebuilt every step. */
   readonly #views: readonly Uint32Array[];
@@ -37,8 +33,8 @@ export class DecodeRow implements Held, Holder {
   constructor(
     readonly journey: MessageNamed<"handoff">,
     readonly handle: SequenceHandle,
-    prompt: Uint32Array | undefined,
-    options: DraftingOptions,
+    prompt: Uint32Array,
+    drafts: LaneDrafts | undefined,
   ) {
     const { ids, tokenLogprobs, topIds, topLogprobs } = journey;
     this.carried = { ids, tokenLogprobs, topIds, topLogprobs };
@@ -46,15 +42,14 @@ export class DecodeRow implements Held, Holder {
     this.length = journey.promptTokens;
     this.growAt = journey.reservedTokens;
     this.produced = journey.promptTokens - journey.outputFrom + ids.length;
-    this.#tokens = new Uint32Array(options.maxDepth + 1);
+    this.#tokens = new Uint32Array((drafts?.limits.maxDepth ?? 0) + 1);
     this.#views = Array.from(this.#tokens, (_, i) => this.#tokens.subarray(0, i + 1));
     this.#tokens[0] = ids[ids.length - 1] as number;
-    if (prompt && options.maxDepth > 0) {
-      const capacity = journey.outputFrom + journey.maxTokens;
-      const { longestSuffix, shortestSuffix, candidates } = options;
-      this.#lookup = new PromptLookup(capacity, longestSuffix, shortestSuffix, candidates);
-      for (const id of prompt) this.#lookup.push(id);
-      for (const id of ids) this.#lookup.push(id);
+    if (drafts) {
+      const { tenant, outputFrom, maxTokens, temperature } = journey;
+      this.drafting = new RowDrafts(drafts, tenant, outputFrom + maxTokens, temperature > 0);
+      this.drafting.read(prompt);
+      this.drafting.accept(ids);
     }
   }
 
@@ -81,17 +76,24 @@ export class DecodeRow implements Held, Holder {
     if (this.credit > 0) this.parkedSince = undefined;
   }
 
-  /** The tokens of its next step: the pending one and up to `depth` drafts. */
+  /** Makes the drafts that its next step might verify; returns their survival, see `planDrafts`. */
+  draft(): RowSurvival {
+    if (!this.drafting) return NO_DRAFTS;
+    const most = Math.min(this.credit - 1, this.journey.maxTokens - this.produced - 1);
+    this.drafting.draft(this.#tokens, 1, most);
+    return this.drafting.outlook;
+  }
+
+  /** The tokens of its next step: the pending one, and the first `depth` of the drafts it made. */
   prepare(depth: number): Uint32Array {
-    const most = Math.min(depth, this.credit - 1, this.journey.maxTokens - this.produced - 1);
-    this.drafts = this.#lookup && most > 0 ? this.#lookup.draft(this.#tokens, 1, most) : 0;
-    return this.#views[this.drafts] as Uint32Array;
+    this.drafts = depth;
+    return this.#views[depth] as Uint32Array;
   }
 
   /** Takes what a step drew. */
   accept(tokens: Int32Array): void {
     const { length } = tokens;
-    if (this.#lookup) for (let i = 0; i < length; i++) this.#lookup.push(tokens[i] as number);
+    this.drafting?.accept(tokens);
     this.#tokens[0] = tokens[length - 1] as number;
     this.carried = undefined;
     this.produced += length;

@@ -25,6 +25,8 @@ export interface DeploymentFacts {
   readonly ownPools?: boolean;
   /** Added to each lane's options for its `resources`: how to reach the engine. */
   readonly engine: Readonly<Record<string, unknown>>;
+  /** Number of the first lane in the engine: 0 unless others use it too. */
+  readonly firstLane?: number;
   /** Step times that were measured at start. */
   readonly calibrations?: Calibrations;
   /** Opens a lane's engine; absent where the host provides it (the simulator). */
@@ -32,8 +34,8 @@ export interface DeploymentFacts {
 }
 
 /** Number of a lane in the engine. */
-export function laneNumber(role: "prefill" | "decode", pair: number): number {
-  return 2 * pair + (role === "prefill" ? 0 : 1);
+function laneNumber(role: "prefill" | "decode", pair: number, { firstLane = 0 }: DeploymentFacts): number {
+  return firstLane + 2 * pair + (role === "prefill" ? 0 : 1);
 }
 
 /** The pair of a lane in the engine. */
@@ -106,7 +108,7 @@ function actors(config: Config, facts: DeploymentFacts, pairs: readonly number[]
   ): ActorSpec => ({
     name: `${role}.${pair}`,
     behaviour: behaviour(`${role}-lane`, `${role}Lane`),
-    options: { ...options, ...facts.engine, role, lane: laneNumber(role, pair) },
+    options: { ...options, ...facts.engine, role, lane: laneNumber(role, pair, facts) },
     ...(facts.laneResources ? { resources: facts.laneResources } : {}),
     restart,
   });
@@ -132,8 +134,8 @@ function actors(config: Config, facts: DeploymentFacts, pairs: readonly number[]
       options: routerOptions(config, facts),
       restart,
     },
-    { name: "tuner", behaviour: behaviour("tuner", "tuner"), options: tunerOptions(config, costs), restart },
-    ...pairs.map((pair) => lane("prefill", pair, prefillOptions(config, pair, costs))),
+    { name: "tuner", behaviour: behaviour("tuner", "tuner"), options: tunerOptions(config), restart },
+    ...pairs.map((pair) => lane("prefill", pair, prefillOptions(config, pair, costs, facts))),
     ...pairs.map((pair) => lane("decode", pair, decodeOptions(config, pair, costs))),
   ];
 }
@@ -215,31 +217,25 @@ function routerOptions(config: Config, facts: DeploymentFacts): RouterOptions {
   return { pairs: config.pairs, blockTokens: facts.blockTokens, guard, prefixes };
 }
 
-function tunerOptions(config: Config, costs: StepCostPriors): TunerOptions {
-  const { maxDepth, firstDepth, memoryRows, priorAcceptance, probeEvery } = config.speculation;
-  return {
-    pairs: config.pairs,
-    maxDepth,
-    firstDepth: Math.min(firstDepth, maxDepth),
-    prior: costs.decode,
-    memoryRows,
-    priorAcceptance,
-    probeEvery,
-  };
+function tunerOptions(config: Config): TunerOptions {
+  return { drafting: config.speculation };
 }
 
-function prefillOptions(config: Config, pair: number, costs: StepCostPriors): PrefillOptions {
-  return { pair, decodeLane: laneNumber("decode", pair), ...config.prefill, stepCost: costs.prefill };
+function prefillOptions(
+  config: Config,
+  pair: number,
+  costs: StepCostPriors,
+  facts: DeploymentFacts,
+): PrefillOptions {
+  return { pair, decodeLane: laneNumber("decode", pair, facts), ...config.prefill, stepCost: costs.prefill };
 }
 
 function decodeOptions(config: Config, pair: number, costs: StepCostPriors): DecodeOptions {
-  const { maxDepth, firstDepth, longestSuffix, shortestSuffix, candidates } = config.speculation;
   return {
     pair,
     ...config.decode,
     stepCost: costs.decode,
-    drafting: { maxDepth, longestSuffix, shortestSuffix, candidates },
-    firstDepth: Math.min(firstDepth, maxDepth),
+    speculation: config.speculation,
     stallMs: config.server.stallMs,
   };
 }

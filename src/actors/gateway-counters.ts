@@ -1,4 +1,5 @@
 import type { LaneSnapshot, ServiceSnapshot } from "../gateway/generation.js";
+import { DRAFTERS } from "../policy/drafting.js";
 import type { SystemCounts } from "./gateway.js";
 import type { MessageNamed } from "./messages.js";
 
@@ -54,6 +55,13 @@ export class GatewayCounters {
           busyMs: load.busyMs,
           draftDepth: load.draftDepth,
           stepCostError: load.costError,
+          drafters: DRAFTERS.map((name, i) => ({
+            name,
+            drafted: load.drafted[i] ?? 0,
+            held: load.held[i] ?? 0,
+          })),
+          expectedTokens: load.expectedTokens,
+          drawnTokens: load.drawnTokens,
         }),
       ),
     };

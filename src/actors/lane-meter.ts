@@ -1,6 +1,7 @@
 import type { LaneEngine, StepResult } from "../engine/engine.js";
 import { StepCost, type StepCostPrior, type StepShape } from "../policy/step-cost.js";
 import type { ActorRef, Context } from "../runtime/actor.js";
+import type { LaneSpeculation } from "./lane-speculation.js";
 import type { AppMessage } from "./messages.js";
 
 /** Weight of the newest step in the running means: about the last ten steps count. */
@@ -71,7 +72,8 @@ export class LaneMeter {
     ctx: Context<AppMessage>,
     to: readonly ActorRef[],
     idle: boolean,
-    now: { rows: number; queued: number; queuedTokens: number; contextTokens: number; draftDepth: number },
+    now: { rows: number; queued: number; queuedTokens: number; contextTokens: number },
+    speculation?: LaneSpeculation,
   ): void {
     if (!this.#dirty || (!idle && ctx.now() - this.#reportedAt < this.reportMs)) return;
     this.#dirty = false;
@@ -82,6 +84,11 @@ export class LaneMeter {
       role: this.role,
       pair: this.pair,
       ...now,
+      draftDepth: speculation?.depth ?? 0,
+      drafted: Float32Array.from(speculation?.counts.drafted ?? []),
+      held: Float32Array.from(speculation?.counts.held ?? []),
+      expectedTokens: speculation?.counts.expectedTokens ?? 0,
+      drawnTokens: speculation?.counts.drawnTokens ?? 0,
       taken: this.taken,
       endedHere: this.ended,
       stepMs: this.#stepMs,

@@ -88,7 +88,13 @@ const load = {
   drawnPerRow: f64,
   /** How much later than the router predicted first tokens have come lately, in milliseconds. */
   lateMs: f64,
-  draftDepth: u32,
+  /** Recent mean of drafts a row and step. */
+  draftDepth: f64,
+  /** Drafts verified and held, by drafter (`DRAFTERS`); tokens expected of all steps, and drawn. */
+  drafted: f32s,
+  held: f32s,
+  expectedTokens: f64,
+  drawnTokens: f64,
   preemptions: f64,
   /** Blocks of the lane's pool that are free or could be evicted. */
   spareBlocks: u32,
@@ -177,15 +183,9 @@ export const protocol = defineProtocol({
 
   // Signals.
   load,
-  stats: {
-    pair: u32,
-    steps: list({ rows: u32, tokens: u32, contextTokens: u32, computeMs: f64 }),
-    /** Row-steps that could have drafted to each position, drafts proposed there, drafts accepted there. */
-    chances: u32s,
-    proposed: u32s,
-    accepted: u32s,
-  },
-  depth: { depth: u32 },
+  /** What a decode lane learnt of its drafts since it last said so (`Survival.takeNews`), and what all lanes know. */
+  learnt: { pair: u32, news: f32s },
+  survival: { probabilities: f32s },
 
   // Timers: sent by an actor to itself alone.
   tick: {},

@@ -279,7 +279,6 @@ export class PrefillLane implements Behaviour<AppMessage> {
       queued: Math.max(0, this.#prompts.size - this.#prompts.inStep),
       queuedTokens,
       contextTokens,
-      draftDepth: 0,
     });
   }
 }

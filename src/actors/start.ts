@@ -38,14 +38,7 @@ export async function startRuntime(
   modelPath: string,
   notice: (text: string) => void = () => undefined,
 ): Promise<ServingRuntime> {
-  const least = leastRingBytes(config);
-  if (config.runtime.ringBytes < least) {
-    throw new StreamServeError(
-      "config_invalid",
-      `The lanes' largest messages need mailboxes of ${least} bytes: set runtime.ringBytes to that, or lower maxRows and maxBatchTokens of prefill and decode, or scheduler.maxRunning.`,
-      { ringBytes: config.runtime.ringBytes, least },
-    );
-  }
+  requireRoomyRings(config);
   const { kvTokens, blockTokens, threads, instructionSet, contextTokens } = config.engine;
   const engine = configured(() =>
     openEngine({
@@ -59,6 +52,42 @@ export async function startRuntime(
     }),
   );
   if (engine.notice !== "") notice(engine.notice);
+  try {
+    const runtime = await startOver(config, engine, 0);
+    return {
+      ...runtime,
+      stop: async (graceMs) => {
+        await runtime.stop(graceMs);
+        closeEngine(engine.id);
+      },
+    };
+  } catch (error) {
+    closeEngine(engine.id);
+    throw error;
+  }
+}
+
+function requireRoomyRings(config: Config): void {
+  const least = leastRingBytes(config);
+  if (config.runtime.ringBytes < least) {
+    throw new StreamServeError(
+      "config_invalid",
+      `The lanes' largest messages need mailboxes of ${least} bytes: set runtime.ringBytes to that, or lower maxRows and maxBatchTokens of prefill and decode, or scheduler.maxRunning.`,
+      { ringBytes: config.runtime.ringBytes, least },
+    );
+  }
+}
+
+/**
+ * Starts the actors over an engine that is open, and leaves it open when they stop: several runtimes may share one.
+ * Their lanes are numbered from `firstLane`, 2 * pairs + 1 of them. Throws as `startRuntime` does.
+ */
+export async function startOver(
+  config: Config,
+  engine: EngineInfo,
+  firstLane: number,
+): Promise<ServingRuntime> {
+  requireRoomyRings(config);
   const { totalBlocks } = engineKv(engine.id);
   const info = {
     model: config.model,
@@ -75,24 +104,20 @@ export async function startRuntime(
     restarts: system?.restarts ?? 0,
     kv: engineKv(engine.id),
   }));
-  try {
-    system = await ActorSystem.start(
-      deployment(config, {
-        calibrations: calibrations(config, engine),
-        totalBlocks,
-        blockTokens: engine.blockTokens,
-        engine: { engine },
-        laneResources: {
-          module: new URL("./lane-resources.js", import.meta.url).href,
-          name: "laneResources",
-        },
-      }),
-      { behaviours: { gateway }, tracing: config.runtime.trace },
-    );
-  } catch (error) {
-    closeEngine(engine.id);
-    throw error;
-  }
+  system = await ActorSystem.start(
+    deployment(config, {
+      calibrations: calibrations(config, engine, firstLane + 2 * config.pairs),
+      totalBlocks,
+      blockTokens: engine.blockTokens,
+      firstLane,
+      engine: { engine },
+      laneResources: {
+        module: new URL("./lane-resources.js", import.meta.url).href,
+        name: "laneResources",
+      },
+    }),
+    { behaviours: { gateway }, tracing: config.runtime.trace },
+  );
   const started = system;
   // Given up, it hears nothing any more: whoever waits for it is told now.
   started.on("failed", ({ name }) => {
@@ -105,7 +130,6 @@ export async function startRuntime(
     gateway.cancelAll();
     await settled(gateway, SETTLE_MS);
     await started.stop({ drainMs: SETTLE_MS });
-    closeEngine(engine.id);
   };
   return {
     service: gateway,
@@ -117,13 +141,13 @@ export async function startRuntime(
   };
 }
 
-/** Times steps of both kinds of lanes, on lanes opened for it alone. */
-function calibrations(config: Config, engine: EngineInfo): Calibrations {
+/** Times steps of both kinds of lanes, on lanes opened for it alone under number `number`. */
+function calibrations(config: Config, engine: EngineInfo, number: number): Calibrations {
   const { calibrateMs } = config.stepCost;
   if (calibrateMs === 0) return {};
   const timed = (role: "prefill" | "decode") => {
     const { maxRows, maxBatchTokens } = config[role];
-    const lane = new NativeLane({ engine, lane: 2 * config.pairs, role, maxRows, maxBatchTokens });
+    const lane = new NativeLane({ engine, lane: number, role, maxRows, maxBatchTokens });
     try {
       return calibrate(lane, role, calibrateMs);
     } finally {

@@ -115,8 +115,6 @@ const decode = z
     ...lane(64, 256),
     /** How often a lane without a runnable row looks at deadlines and stalled readers, in milliseconds. */
     watchMs: milliseconds.default(100),
-    /** Steps told to the tuner in one message: its thread should not wake at every step. */
-    statsSteps: count.default(16),
   })
   .prefault({});
 
@@ -207,20 +205,27 @@ const router = z
 const speculation = z
   .strictObject({
     /** Draft tokens a row and step, at most; 0 turns speculation off. */
-    maxDepth: z.number().int().min(0).max(16).default(8),
-    /** Longest and shortest suffix looked up in prompt and output, in tokens. */
-    longestSuffix: count.default(5),
-    shortestSuffix: count.default(2),
-    /** Earlier places compared in a look-up, at most: bounds its time to about a microsecond. */
-    candidates: count.default(32),
-    /** Draft depth before anything has been measured. */
-    firstDepth: z.number().int().min(0).max(16).default(2),
-    /** Row-steps over which acceptance is remembered. */
-    memoryRows: count.default(256),
-    /** Acceptance of a first draft assumed before any was tried. */
-    priorAcceptance: z.number().min(0).max(1).default(0.3),
-    /** One report to the tuner in so many is followed by a probe at another depth. */
-    probeEvery: count.default(16),
+    maxDepth: z.number().int().min(0).max(16).default(12),
+    /** Drafts a row and step whatever they earn: for comparisons. Absent: as many as pay. */
+    fixedDepth: z.number().int().min(0).max(16).optional(),
+    /** Longest and shortest suffix looked up in prompt, output and recent outputs, in tokens. */
+    longestSuffix: z.number().int().min(1).max(16).default(6),
+    shortestSuffix: z.number().int().min(1).max(16).default(1),
+    /** What a request's own text, and the recent outputs of a tenant, may take, in entries of 18 bytes. */
+    ownEntries: count.default(1 << 16),
+    recentEntries: count.default(1 << 16),
+    /** Tenants whose recent outputs a lane keeps: some 19 MB at most. */
+    tenants: count.default(16),
+    /** Drafts are not followed where they are reached with less than this probability: they never pay. */
+    leastSurvival: z.number().min(0).max(1).default(0.02),
+    /** Tries of one kind of evidence, and tokens of one request, over which drafts are judged. */
+    memoryTries: count.default(500),
+    memoryTokens: count.default(100),
+    /** Tries that a kind of evidence, and kept drafts that a request, are believed to be like all others for. */
+    priorTries: z.number().positive().default(8),
+    priorHits: z.number().positive().default(10),
+    /** Steps between two reports of a lane to the tuner. */
+    newsSteps: count.default(128),
   })
   .prefault({});
 

@@ -122,7 +122,13 @@ export interface LaneSnapshot {
   readonly steps: number;
   /** Computing time of all its steps, in milliseconds. */
   readonly busyMs: number;
+  /** Recent mean of drafts a row and step. */
   readonly draftDepth: number;
   /** Recent mean of |measured - predicted| / measured over its steps. */
   readonly stepCostError: number;
+  /** Drafts verified and drafts that held, by where they came from. */
+  readonly drafters: readonly { readonly name: string; readonly drafted: number; readonly held: number }[];
+  /** Tokens that its steps were expected to draw when they were planned, and drew. */
+  readonly expectedTokens: number;
+  readonly drawnTokens: number;
 }

@@ -140,6 +140,7 @@ export class Metrics implements GenerationObserver {
         },
       });
     }
+    this.#draftsAtScrape(service);
     new Gauge({
       name: "streamserve_sockets",
       help: "Open TCP connections.",
@@ -156,6 +157,24 @@ export class Metrics implements GenerationObserver {
         this.set(doors.webSockets());
       },
     });
+  }
+
+  /** What each drafter has proposed and got right, lane by lane. */
+  #draftsAtScrape(service: GenerationService): void {
+    for (const [name, help, value] of DRAFTER_COUNTERS) {
+      new Counter({
+        name,
+        help,
+        labelNames: ["lane", "drafter"],
+        registers: [this.#registry],
+        collect() {
+          this.reset();
+          for (const lane of service.snapshot().lanes)
+            for (const drafter of lane.drafters)
+              this.inc({ lane: lane.name, drafter: drafter.name }, value(drafter));
+        },
+      });
+    }
   }
 }
 
@@ -204,7 +223,22 @@ const LANE_GAUGES: readonly Row<LaneSnapshot>[] = [
     "Recent error of the lane's predicted step times, as a share of the measured.",
     (lane) => lane.stepCostError,
   ],
-  ["streamserve_lane_draft_depth", "Draft tokens a row and step at present.", (lane) => lane.draftDepth],
+  [
+    "streamserve_lane_draft_depth",
+    "Draft tokens a row and step, a mean over recent steps.",
+    (lane) => lane.draftDepth,
+  ],
+  [
+    "streamserve_lane_expected_tokens",
+    "Tokens that the lane's steps were expected to draw when their drafts were chosen.",
+    (lane) => lane.expectedTokens,
+  ],
+  ["streamserve_lane_drawn_tokens", "Tokens that these steps drew.", (lane) => lane.drawnTokens],
+];
+
+const DRAFTER_COUNTERS: readonly Row<LaneSnapshot["drafters"][number]>[] = [
+  ["streamserve_draft_tokens_total", "Draft tokens verified, by drafter.", ({ drafted }) => drafted],
+  ["streamserve_held_draft_tokens_total", "Draft tokens that held, by drafter.", ({ held }) => held],
 ];
 
 function share(part: number, whole: number): number {

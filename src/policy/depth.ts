@@ -1,52 +1,81 @@
-import type { AcceptanceByPosition } from "./acceptance.js";
-import type { StepCost } from "./step-cost.js";
+/** Survival of a row's drafts: probability that the first, the first two, ... hold. Never rises. */
+export type RowSurvival = ArrayLike<number>;
 
-/** The typical step of a lane, drafts not counted. */
-export interface StepLoad {
-  readonly rows: number;
-  readonly contextTokens: number;
+/** What a step is to draft, and why. */
+export interface DraftPlan {
+  /** Drafts of each row. */
+  readonly depths: Uint8Array;
+  readonly drafts: number;
+  /** Tokens that the step is expected to draw, and milliseconds it is expected to take. */
+  readonly expectedTokens: number;
+  readonly predictedMs: number;
+  /** Tokens a millisecond expected without any draft. */
+  readonly plainRate: number;
 }
 
-/** Tokens that a step at this depth is expected to give, and to compute. */
-export function expectedTokens(
-  acceptance: AcceptanceByPosition,
-  rows: number,
-  depth: number,
-): { readonly drawn: number; readonly computed: number } {
-  let drawn = 1;
-  let computed = 1;
-  for (let i = 0; i < depth; i++) {
-    drawn += acceptance.accepted(i);
-    computed += acceptance.proposed(i);
+interface Candidate {
+  readonly row: number;
+  readonly survival: number;
+}
+
+/**
+ * The goodput rule: of all drafts of all rows the likeliest first, as many as make expected tokens a millisecond most.
+ * A row's drafts are taken in their order, since survival never rises. Every number of drafts from none to `most` is
+ * weighed: the time of a step is not convex in its tokens. `predict` gives a step's milliseconds by its new tokens,
+ * `trust` scales all survivals.
+ */
+export function planDrafts(
+  rows: readonly RowSurvival[],
+  most: number,
+  predict: (tokens: number) => number,
+  trust = 1,
+): DraftPlan {
+  const candidates: Candidate[] = [];
+  rows.forEach((survivals, row) => {
+    for (let k = 0; k < survivals.length; k++) candidates.push({ row, survival: survivals[k]! });
+  });
+  // Stable: equals keep the order of rows, and of a row's drafts.
+  candidates.sort((a, b) => b.survival - a.survival);
+  const plainMs = predict(rows.length);
+  let expected = rows.length;
+  let best = { drafts: 0, expected, ms: plainMs };
+  for (let drafts = 1; drafts <= Math.min(most, candidates.length); drafts++) {
+    expected += candidates[drafts - 1]!.survival * trust;
+    const ms = predict(rows.length + drafts);
+    if (expected * best.ms > best.expected * ms) best = { drafts, expected, ms };
   }
-  return { drawn: drawn * rows, computed: computed * rows };
+  const depths = new Uint8Array(rows.length);
+  for (let i = 0; i < best.drafts; i++) depths[candidates[i]!.row]!++;
+  return {
+    depths,
+    drafts: best.drafts,
+    expectedTokens: best.expected,
+    predictedMs: best.ms,
+    plainRate: rows.length / plainMs,
+  };
 }
 
-/** Expected tokens a millisecond at this depth. */
-export function goodput(
-  acceptance: AcceptanceByPosition,
-  cost: StepCost,
-  load: StepLoad,
+/** Every row as deep as its drafts and `depth` allow: what the rule is compared with. */
+export function planFixed(
+  rows: readonly RowSurvival[],
   depth: number,
-): number {
-  const { drawn, computed } = expectedTokens(acceptance, load.rows, depth);
-  return drawn / cost.predict({ ...load, tokens: computed });
-}
-
-/** The depth from 0 to `maxDepth` with the most expected tokens a millisecond; the shallower of equals. */
-export function chooseDepth(
-  acceptance: AcceptanceByPosition,
-  cost: StepCost,
-  load: StepLoad,
-  maxDepth: number,
-): number {
-  let best = 0;
-  let bestRate = goodput(acceptance, cost, load, 0);
-  for (let depth = 1; depth <= maxDepth; depth++) {
-    const rate = goodput(acceptance, cost, load, depth);
-    if (rate <= bestRate) continue;
-    best = depth;
-    bestRate = rate;
-  }
-  return best;
+  most: number,
+  predict: (tokens: number) => number,
+): DraftPlan {
+  const depths = new Uint8Array(rows.length);
+  let drafts = 0;
+  let expected = rows.length;
+  rows.forEach((survivals, row) => {
+    for (let k = 0; k < Math.min(depth, survivals.length) && drafts < most; k++, drafts++) {
+      depths[row]!++;
+      expected += survivals[k]!;
+    }
+  });
+  return {
+    depths,
+    drafts,
+    expectedTokens: expected,
+    predictedMs: predict(rows.length + drafts),
+    plainRate: rows.length / predict(rows.length),
+  };
 }

@@ -137,7 +137,7 @@ function laneRow(lane: LaneSnapshot, before: LaneSnapshot | undefined, seconds: 
     cell,
     String(lane.rows),
     String(lane.queued),
-    lane.role === "decode" ? String(lane.draftDepth) : "–",
+    lane.role === "decode" ? lane.draftDepth.toFixed(1) : "–",
   );
 }
 

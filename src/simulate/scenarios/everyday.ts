@@ -87,8 +87,8 @@ export const EVERYDAY: readonly Scenario[] = [
     about: "cancels find the scheduler's mailbox full: they go out as soon as there is room",
     plans: () => [
       plan("full at every fourth step", {
-        // Short steps, so that "within one step" is short too.
-        topology: { ...TOPOLOGY, prefill: { maxRows: 1, maxBatchTokens: 17 } },
+        // Short steps, so that "within one step" is short too, and as many as tokens: each fourth fills the mailbox.
+        topology: { ...TOPOLOGY, maxDepth: 0, prefill: { maxRows: 1, maxBatchTokens: 17 } },
         requests: uniform({ ...LOAD, everyMs: 150, promptTokens: 16, maxTokens: 200 }, (request, i) =>
           i % 2 ? request : { ...request, cancel: { kind: "tokens", count: 8 } },
         ),

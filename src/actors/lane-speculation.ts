@@ -1,0 +1,112 @@
+import type { RowResult } from "../engine/engine.js";
+import { type DraftPlan, planDrafts, planFixed } from "../policy/depth.js";
+import { DRAFTERS, type DraftingLimits, LaneDrafts, type RowDrafts } from "../policy/drafting.js";
+import type { StepCost, StepShape } from "../policy/step-cost.js";
+import type { ActorRef, Context } from "../runtime/actor.js";
+import type { DecodeRow } from "./decode-row.js";
+import { traceDrafts } from "./draft-trace.js";
+import type { AppMessage } from "./messages.js";
+
+export interface SpeculationOptions extends DraftingLimits {
+  /** Drafts a row and step, whatever they earn: for comparisons. Absent: as many as pay. */
+  readonly fixedDepth?: number | undefined;
+  /** Steps between two reports to the tuner: what a lane learnt outlives it, and reaches others, that late. */
+  readonly newsSteps: number;
+}
+
+/** What a lane has drafted and drawn since it began, for metrics. */
+export interface SpeculationCounts {
+  /** Drafts verified and drafts that held, by drafter. */
+  readonly drafted: Float64Array;
+  readonly held: Float64Array;
+  /** Tokens that steps were expected to draw, and drew. */
+  expectedTokens: number;
+  drawnTokens: number;
+}
+
+/** Weight of the newest step in the running means: about the last twenty steps count. */
+const NEWEST = 0.05;
+/** Drafts that are taken to hold as promised, and what a step takes away from older ones. */
+const PAR = 5;
+const FADING = 0.01;
+/** A pause longer than this between two steps is no work of the lane's, in milliseconds. */
+const MOST_OVERHEAD_MS = 5;
+
+/**
+ * A decode lane's part of SpecuStream: plans each step's drafts by what they are worth and what the step will take,
+ * and counts what came of it. What it learns goes to the tuner now and then.
+ */
+export class LaneSpeculation {
+  readonly drafts: LaneDrafts;
+  readonly counts: SpeculationCounts = {
+    drafted: new Float64Array(DRAFTERS.length),
+    held: new Float64Array(DRAFTERS.length),
+    expectedTokens: 0,
+    drawnTokens: 0,
+  };
+  /** Recent mean of drafts a row and step. */
+  depth = 0;
+  /** Recent mean of what a step takes beside its computation, in milliseconds: it is lost at every depth. */
+  overheadMs = 0;
+  /** Drafts that held lately, and that were promised to: those chosen are those promised too much. */
+  #held = PAR;
+  #promised = PAR;
+  #plan: DraftPlan | undefined;
+  #steps = 0;
+  #startedAt = Number.NEGATIVE_INFINITY;
+
+  constructor(
+    readonly options: SpeculationOptions,
+    readonly cost: StepCost,
+  ) {
+    this.drafts = new LaneDrafts(options);
+  }
+
+  /** Has the rows make drafts, and decides how many of each are verified; `most` in all. */
+  draft(rows: readonly DecodeRow[], plain: StepShape, most: number, ctx: Context<AppMessage>): Uint8Array {
+    const startedAt = ctx.now();
+    const outlooks = rows.map((row) => row.draft());
+    const { fixedDepth } = this.options;
+    const predict = (tokens: number) => this.overheadMs + this.cost.predict({ ...plain, tokens });
+    const plan =
+      fixedDepth === undefined
+        ? planDrafts(outlooks, most, predict, this.#held / this.#promised)
+        : planFixed(outlooks, fixedDepth, most, predict);
+    traceDrafts(ctx, startedAt, rows, plan);
+    this.#plan = plan;
+    return plan.depths;
+  }
+
+  /** A step begins; `computeMs`: computing time of the one before, if this one follows at once. */
+  begins(now: number, computeMs: number | undefined): void {
+    const overhead = now - this.#startedAt - (computeMs ?? Number.NEGATIVE_INFINITY);
+    if (overhead >= 0 && overhead < MOST_OVERHEAD_MS)
+      this.overheadMs += (overhead - this.overheadMs) * NEWEST;
+    this.#startedAt = now;
+  }
+
+  /** What the planned step drew for one of its rows. */
+  drew(row: RowDrafts, depth: number, result: RowResult): void {
+    this.#held += result.accepted;
+    for (let i = 0; i < depth; i++) {
+      this.#promised += row.survivals[i]!;
+      const maker = row.makers[i]!;
+      this.counts.drafted[maker]!++;
+      if (i < result.accepted) this.counts.held[maker]!++;
+    }
+    this.counts.drawnTokens += result.tokens.length;
+  }
+
+  /** The planned step has ended: reports to the tuner when it is time. */
+  ended(ctx: Context<AppMessage>, tuner: ActorRef, pair: number): void {
+    const plan = this.#plan;
+    if (!plan) return;
+    // Where nothing is drafted trust comes back by itself: distrust must not outlive its reasons.
+    this.#held += (PAR - this.#held) * FADING;
+    this.#promised += (PAR - this.#promised) * FADING;
+    this.counts.expectedTokens += plan.expectedTokens;
+    this.depth += (plan.drafts / plan.depths.length - this.depth) * NEWEST;
+    if (++this.#steps % this.options.newsSteps !== 0) return;
+    ctx.tell(tuner, { type: "learnt", pair, news: this.drafts.survival.takeNews() });
+  }
+}

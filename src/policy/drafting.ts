@@ -1,0 +1,208 @@
+import { type Continuation, entriesFor, Successors, Suffix } from "./successors.js";
+import { Earnings, type Evidence, evidence, Survival } from "./survival.js";
+
+export interface DraftingLimits {
+  /** Drafts a row and step, at most. */
+  readonly maxDepth: number;
+  /** Longest and shortest suffix looked up, in tokens. */
+  readonly longestSuffix: number;
+  readonly shortestSuffix: number;
+  /** Entries (18 bytes) that a request's own text may take, and the recent outputs of a tenant. */
+  readonly ownEntries: number;
+  readonly recentEntries: number;
+  /** Tenants whose recent outputs are kept; the one longest unused gives way. */
+  readonly tenants: number;
+  /** Drafts are not followed beyond this probability of being reached. */
+  readonly leastSurvival: number;
+  /** Tries of each kind of evidence, and tokens of a request, after which old ones weigh 1/e. */
+  readonly memoryTries: number;
+  readonly memoryTokens: number;
+  /** Tries that the prior counts as, and expected hits that a request is believed to be average for. */
+  readonly priorTries: number;
+  readonly priorHits: number;
+}
+
+/** Where drafts come from. */
+export const OWN = 0;
+export const RECENT = 1;
+export const DRAFTERS = ["own text", "recent outputs"] as const;
+/** Greedy and sampled requests keep promises differently: the evidence of each is kept apart. */
+const KINDS = 2;
+
+/** Spare tables of a size, at most: as many as leave a full batch at once. */
+const MOST_SPARE = 32;
+
+/** What the rows of a lane draft with together: recent outputs by tenant, and what drafts have been worth. */
+export class LaneDrafts {
+  readonly survival: Survival;
+  /** In order of use: the last is the latest. */
+  readonly #tenants = new Map<number, Successors>();
+  /** Tables of requests that have left, by size: a table a request would be much garbage. */
+  readonly #spare = new Map<number, Successors[]>();
+
+  constructor(readonly limits: DraftingLimits) {
+    this.survival = new Survival(DRAFTERS.length * KINDS, limits.memoryTries, limits.priorTries);
+  }
+
+  /** Recent outputs of a tenant, which may be filled by several rows. */
+  recent(tenant: number): Successors {
+    const { longestSuffix, recentEntries, tenants } = this.limits;
+    const size = entriesFor(recentEntries, longestSuffix, recentEntries);
+    const found = this.#tenants.get(tenant) ?? new Successors(longestSuffix, size);
+    this.#tenants.delete(tenant);
+    this.#tenants.set(tenant, found);
+    for (const oldest of this.#tenants.keys()) {
+      if (this.#tenants.size <= tenants) break;
+      this.#tenants.delete(oldest);
+    }
+    return found;
+  }
+
+  /** An empty table for a request's own text of so many tokens; to be given back with `giveBack`. */
+  lend(tokens: number): Successors {
+    const { longestSuffix, ownEntries } = this.limits;
+    const size = entriesFor(tokens, longestSuffix, ownEntries);
+    return this.#spare.get(size)?.pop() ?? new Successors(longestSuffix, size);
+  }
+
+  /** Takes a table back that `lend` gave; its holder uses it no more. */
+  giveBack(table: Successors): void {
+    const spare = this.#spare.get(table.size) ?? [];
+    this.#spare.set(table.size, spare);
+    if (spare.length >= MOST_SPARE) return;
+    table.clear();
+    spare.push(table);
+  }
+}
+
+/**
+ * The drafts of one request. At each position all drafters are asked, each with its longest known suffix, and the one
+ * whose draft is likelier to hold is believed. Every token that is drawn scores what each of them would have said.
+ */
+export class RowDrafts {
+  /** Of the drafts made last: probability that the first, the first two, ... hold; and who made each. */
+  readonly survivals: Float64Array;
+  readonly makers: Uint8Array;
+  #drafted = 0;
+  #closed = false;
+  readonly #earnings: Earnings;
+  readonly #kind: number;
+  readonly #suffix: Suffix;
+  /** The suffix as drafts extend it. */
+  readonly #ahead: Suffix;
+  /** What each drafter found last, and whether it found anything. */
+  readonly #found: readonly Continuation[];
+  readonly #knows: boolean[];
+  readonly #sources: readonly Successors[];
+
+  /** `capacity`: tokens of prompt and output at most. `sampled`: tokens are drawn at a temperature above 0. */
+  constructor(
+    readonly lane: LaneDrafts,
+    tenant: number,
+    capacity: number,
+    sampled: boolean,
+  ) {
+    const { limits } = lane;
+    this.survivals = new Float64Array(limits.maxDepth);
+    this.makers = new Uint8Array(limits.maxDepth);
+    const own = lane.lend(capacity);
+    this.#sources = [own, lane.recent(tenant)];
+    this.#found = this.#sources.map(() => ({ token: 0, match: 0, count: 0, total: 0 }));
+    this.#knows = this.#sources.map(() => false);
+    this.#earnings = new Earnings(DRAFTERS.length, limits.memoryTokens, limits.priorHits);
+    this.#kind = sampled ? 1 : 0;
+    this.#suffix = new Suffix(limits.longestSuffix);
+    this.#ahead = new Suffix(limits.longestSuffix);
+  }
+
+  /** The request has left: nothing else may be called any more. Idempotent. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.lane.giveBack(this.#sources[OWN]!);
+  }
+
+  /** Takes tokens that were given, not drawn: the prompt. */
+  read(tokens: ArrayLike<number>): void {
+    for (let i = 0; i < tokens.length; i++) {
+      const token = tokens[i]!;
+      this.#sources[OWN]!.add(this.#suffix, token);
+      this.#suffix.push(token);
+    }
+  }
+
+  /** Takes tokens that were drawn, and scores the drafters by them. */
+  accept(tokens: ArrayLike<number>): void {
+    for (let i = 0; i < tokens.length; i++) {
+      const token = tokens[i]!;
+      this.#look(this.#suffix);
+      for (let drafter = 0; drafter < DRAFTERS.length; drafter++) {
+        if (this.#knows[drafter]) this.#score(drafter, token);
+        this.#sources[drafter]!.add(this.#suffix, token);
+      }
+      this.#suffix.push(token);
+    }
+  }
+
+  /** Writes at most `most` drafts to `into` from `offset` on; returns how many. See `survivals` and `makers`. */
+  draft(into: Uint32Array, offset: number, most: number): number {
+    const { leastSurvival, maxDepth } = this.lane.limits;
+    const count = Math.min(most, maxDepth);
+    const ahead = this.#ahead;
+    ahead.copy(this.#suffix);
+    let survival = 1;
+    let drafts = 0;
+    while (drafts < count) {
+      this.#look(ahead);
+      const own = this.#promise(OWN);
+      const recent = this.#promise(RECENT);
+      const maker = recent > own ? RECENT : OWN;
+      survival *= Math.max(own, recent);
+      if (survival < leastSurvival || survival === 0) break;
+      const { token } = this.#found[maker]!;
+      into[offset + drafts] = token;
+      this.survivals[drafts] = survival;
+      this.makers[drafts] = maker;
+      ahead.push(token);
+      drafts++;
+    }
+    this.#drafted = drafts;
+    return drafts;
+  }
+
+  /** Survival of the drafts made last, for `planDrafts`. */
+  get outlook(): Float64Array {
+    return this.survivals.subarray(0, this.#drafted);
+  }
+
+  /** Asks all drafters what follows `suffix`. */
+  #look(suffix: Suffix): void {
+    const { shortestSuffix } = this.lane.limits;
+    for (let drafter = 0; drafter < DRAFTERS.length; drafter++) {
+      const found = this.#found[drafter]!;
+      this.#knows[drafter] = this.#sources[drafter]!.find(suffix, found) && found.match >= shortestSuffix;
+    }
+  }
+
+  /** How likely what a drafter found holds; 0 when it knows nothing. */
+  #promise(drafter: number): number {
+    if (!this.#knows[drafter]) return 0;
+    return this.#earnings.adjust(drafter, this.lane.survival.probability(this.#evidence(drafter)));
+  }
+
+  #score(drafter: number, token: number): void {
+    const cell = this.#evidence(drafter);
+    const held = this.#found[drafter]!.token === token;
+    this.#earnings.observe(drafter, this.lane.survival.probability(cell), held);
+    this.lane.survival.observe(cell, held);
+  }
+
+  #evidence(drafter: number): Evidence {
+    const other = 1 - drafter;
+    return evidence(
+      this.#kind * DRAFTERS.length + drafter,
+      this.#found[drafter]!,
+      this.#knows[other] ? this.#found[other] : undefined,
+    );
+  }
+}
