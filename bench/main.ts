@@ -9,6 +9,7 @@ import { addPlotCommand } from "./plot.js";
 import { addPrefixCacheCommand } from "./prefix-cache/command.js";
 import { addRoutingCommand } from "./routing/command.js";
 import { addRuntimeCommand } from "./runtime/command.js";
+import { addSpeculationCommand } from "./speculation/command.js";
 
 /**
  * Runs `streamserve bench <arguments>`. A failure that the user can mend is printed as one sentence and leaves
@@ -23,6 +24,7 @@ export async function runBench(args: readonly string[]): Promise<void> {
   addPeerCommand(program);
   addRuntimeCommand(program);
   addOverheadCommand(program);
+  addSpeculationCommand(program);
   addMemoryCommand(program);
   addPrefixCacheCommand(program);
   addRoutingCommand(program);

@@ -1,0 +1,61 @@
+import { type ServingRuntime, startOver } from "#streamserve/actors/start.js";
+import { type Config, configSchema } from "#streamserve/config/schema.js";
+import { closeEngine, openEngine } from "#streamserve/engine/native-engine.js";
+
+/** One way to speculate, with actors of its own to run it. */
+export interface House {
+  readonly name: string;
+  /** Drafts a row and step; undefined: SpecuStream decides. */
+  readonly depth: number | undefined;
+  readonly runtime: ServingRuntime;
+}
+
+/** Houses over one engine: they share weights and the KV of prompts, and idle ones cost nothing. */
+export interface Street {
+  readonly houses: readonly House[];
+  close(): Promise<void>;
+}
+
+/** Holds the prompts of all sets and what runs on top, so that a prompt is prefilled once and found again. */
+const KV_TOKENS = 98_304;
+
+/** No request is refused for an objective: what is measured is decoding. */
+const ALL_ADMITTED = { interactive: { ttftMs: 0, tpotMs: 0 } };
+
+/**
+ * Suffixes that fixed depths draft from: with one token, which SpecuStream takes when that pays, they would propose
+ * something at nearly every step, and be worse than they need be.
+ */
+const FIXED_SHORTEST_SUFFIX = 2;
+
+/** Starts SpecuStream and each fixed depth side by side. */
+export async function openStreet(path: string, threads: number, depths: readonly number[]): Promise<Street> {
+  const engine = openEngine({ path, kvTokens: KV_TOKENS, threads });
+  const houses: House[] = [];
+  const close = async () => {
+    for (const { runtime } of houses) await runtime.stop();
+    closeEngine(engine.id);
+  };
+  try {
+    for (const depth of [undefined, ...depths]) {
+      const config = configSchema.parse({
+        model: path,
+        scheduler: ALL_ADMITTED,
+        speculation: speculation(depth),
+      });
+      const name = depth === undefined ? "adaptive" : `depth ${depth}`;
+      const lanes = 2 * config.pairs + 1;
+      houses.push({ name, depth, runtime: await startOver(config, engine, lanes * houses.length) });
+    }
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  return { houses, close };
+}
+
+function speculation(depth: number | undefined): Partial<Config["speculation"]> {
+  if (depth === undefined) return {};
+  if (depth === 0) return { maxDepth: 0 };
+  return { maxDepth: depth, fixedDepth: depth, shortestSuffix: FIXED_SHORTEST_SUFFIX };
+}
