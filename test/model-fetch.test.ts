@@ -338,7 +338,7 @@ describe("names and paths", () => {
   test.each([
     ["an unknown name", "tinny", /^model_not_found: No model is called "tinny": .*one of: tiny\.$/m],
     ["a path with no file", "./absent.gguf", /^model_not_found: .*there is no such file/m],
-    ["a directory", "./", /^model_not_found: .*it is not a file/m],
+    ["a directory", "./", /^model_not_found: .*it is a directory without config.json/m],
   ])("%s is refused", async (_name, model, message) => {
     catalogue([{ path: "unused" }]);
     const { status, stderr } = await pull(model);

@@ -115,8 +115,9 @@ export interface TinyOptions {
 
 const u32 = (value: number): GgufValue => ({ type: "u32", value });
 
-export function tinyModel(options: TinyOptions = {}): Buffer {
-  const { vocabulary, heads, kvHeads, layers, context } = TINY;
+/** The tensors of a tiny model under GGUF's names. */
+export function tinyTensors(options: TinyOptions = {}): GgufTensor[] {
+  const { vocabulary, heads, kvHeads, layers } = TINY;
   const { embedding, feedForward } = options.wide ? WIDE : TINY;
   const next = noise(options.seed ?? 1);
   const format = options.format ?? "Q4_1";
@@ -144,6 +145,12 @@ export function tinyModel(options: TinyOptions = {}): Buffer {
   }
   norm("output_norm.weight");
   if (options.untied) matrix("output.weight", embedding, vocabulary);
+  return [...tensors.filter((tensor) => tensor.name !== options.without), ...(options.extraTensors ?? [])];
+}
+
+export function tinyModel(options: TinyOptions = {}): Buffer {
+  const { heads, kvHeads, layers, context } = TINY;
+  const { embedding, feedForward } = options.wide ? WIDE : TINY;
   return ggufFile(
     {
       "general.architecture": { type: "string", value: "llama" },
@@ -158,7 +165,7 @@ export function tinyModel(options: TinyOptions = {}): Buffer {
       "tokenizer.ggml.tokens": { type: "strings", value: ["a", "b", "ß"] },
       ...options.metadata,
     },
-    [...tensors.filter((tensor) => tensor.name !== options.without), ...(options.extraTensors ?? [])],
+    tinyTensors(options),
   );
 }
 

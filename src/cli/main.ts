@@ -26,6 +26,7 @@ Any key of the configuration can be set by a STREAMSERVE_<SECTION>_<KEY> variabl
 
 addServerOptions(addEngineOptions(program.command("serve")))
   .description("serve a model over HTTP (OpenAI's API) and WebSocket")
+  .option("--timings", "print when each part of the start was done, on standard error")
   .addHelpText(
     "after",
     `
@@ -82,6 +83,31 @@ Examples:
   .action(async (model: string | undefined, options: { model?: string; config?: string; list?: boolean }) => {
     const { listModels, pull } = await import("./pull.js");
     await (options.list ? listModels() : pull(model ?? options.model, options.config));
+  });
+
+program
+  .command("quantize")
+  .description("write a model as a GGUF file of fewer bits")
+  .argument(
+    "<source>",
+    "directory of a safetensors model, .safetensors file, or GGUF file in F32, F16 or BF16",
+  )
+  .argument("<out>", "the GGUF file to write")
+  .requiredOption("-f, --format <name>", "q4_0, q4_1, q8_0, f16, bf16 or f32")
+  .option("--head <name>", "format of embeddings and head (default: q8_0 where the format has fewer bits)")
+  .option("--threads <n>", "threads that search; by default one a core", number)
+  .option("--requantize", "round a model again that is rounded already")
+  .option("--force", "replace the file if it is there")
+  .addHelpText(
+    "after",
+    `
+Examples:
+  $ streamserve quantize ./SmolLM2-135M-Instruct smollm2.q4_1.gguf --format q4_1
+  $ streamserve quantize model.bf16.gguf model.q8_0.gguf --format q8_0`,
+  )
+  .action(async (source: string, out: string, options) => {
+    const { quantize } = await import("./quantize.js");
+    await quantize(source, out, options);
   });
 
 forwarded(

@@ -5,7 +5,7 @@ import { type Command, InvalidArgumentError, Option } from "commander";
 /** Adds what decides on model and engine. */
 export function addEngineOptions(command: Command): Command {
   return command
-    .option("-m, --model <name>", "catalogue name, or the path of a .gguf file")
+    .option("-m, --model <name>", "catalogue name, or the path of a .gguf file or a safetensors directory")
     .option("-c, --config <preset>", "preset (cpu, cpu-two-pairs), or the path of a YAML file")
     .option("--threads <n>", "compute threads over all lanes; 0: one a core")
     .option("--pairs <n>", "stream pairs: prefill lane + decode lane")

@@ -3,7 +3,7 @@ import type { FetchProgress } from "../model/resolve.js";
 
 /** Shows a fetch on stderr: a bar on a terminal, a line at each quarter elsewhere. */
 export function fetchReporter(model: string, out: NodeJS.WriteStream = process.stderr) {
-  const draw = out.isTTY ? bar(out) : lines(out);
+  const draw = progressDrawing(out);
   return {
     report(event: FetchProgress): void {
       switch (event.stage) {
@@ -29,7 +29,12 @@ export function fetchReporter(model: string, out: NodeJS.WriteStream = process.s
   };
 }
 
-interface Drawing {
+/** A bar on a terminal, a line at each quarter elsewhere. */
+export function progressDrawing(out: NodeJS.WriteStream = process.stderr): Drawing {
+  return out.isTTY ? bar(out) : lines(out);
+}
+
+export interface Drawing {
   /** A new `title` ends the bar before it. */
   show(title: string, doneBytes: number, totalBytes: number): void;
   end(): void;

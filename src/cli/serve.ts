@@ -1,11 +1,12 @@
 import { startServer } from "../gateway/server.js";
+import { startTimes } from "../runtime/start-times.js";
 import { configOf, type ServingOptions } from "./configuration.js";
 import { fetchShown } from "./pull.js";
 
 /** `streamserve serve`: the HTTP and WebSocket server, until a signal ends it. */
 
 /** Resolves once the server has drained after SIGINT or SIGTERM; a second signal cancels what still runs. */
-export async function serve(options: ServingOptions): Promise<void> {
+export async function serve(options: ServingOptions & { readonly timings?: boolean }): Promise<void> {
   const config = configOf(options);
   await fetchShown(config.model);
   const stopped = signalled();
@@ -16,6 +17,10 @@ export async function serve(options: ServingOptions): Promise<void> {
     `${server.url} is ready: ${model}, ${instructionSet}, ${count(threads, "thread")}, ${count(pairs, "pair")}, ` +
       `${kvTokens} tokens of KV, context ${contextTokens}; ${(readyMs / 1000).toFixed(2)} s from start\n`,
   );
+  if (options.timings) {
+    const parts = startTimes().map(({ part, ms }) => `${part} ${ms.toFixed(0)}`);
+    process.stderr.write(`Milliseconds from start: ${parts.join(", ")}\n`);
+  }
   await stopped.first;
   process.stderr.write("Draining: running requests may end; press Ctrl-C again to cancel them\n");
   void stopped.second.then(() => server.close(0));

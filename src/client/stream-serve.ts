@@ -15,7 +15,7 @@ import { GenerationStream } from "./generation-stream.js";
 import type { ChatOptions, CompleteOptions, TextGeneration } from "./text-generation.js";
 
 export interface StartOptions {
-  /** Catalogue name or path of a .gguf file; the default model if absent. */
+  /** Catalogue name, or path of a .gguf file or a safetensors directory; the default model if absent. */
   readonly model?: string;
   /** Anything else of the configuration; what is absent has its default. */
   readonly config?: Omit<z.input<typeof configSchema>, "model">;

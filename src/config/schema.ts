@@ -276,7 +276,7 @@ const runtime = z
   .prefault({});
 
 export const configSchema = z.strictObject({
-  /** Catalogue name, or the path of a .gguf file. */
+  /** Catalogue name, or the path of a .gguf file, a .safetensors file or the directory of a safetensors model. */
   model: z.string().default("smollm2-135m-instruct"),
   /** Stream pairs: each one prefill lane and one decode lane. */
   pairs: z.number().int().min(1).max(64).default(1),

@@ -2,7 +2,7 @@ import { type MetadataValue, native } from "./native-addon.js";
 
 export type { MetadataValue };
 
-/** One tensor of a GGUF file. */
+/** One tensor of a model. */
 export interface TensorDescription {
   readonly name: string;
   /** GGUF's name of the format, e.g. "Q4_1"; "type 77" when it has no such number. */
@@ -14,13 +14,17 @@ export interface TensorDescription {
 }
 
 export interface GgufHeader {
+  /** GGUF's version; 0 for safetensors. */
   readonly version: number;
   readonly metadata: ReadonlyMap<string, MetadataValue>;
+  /** Key -> GGUF's type number, which a value alone does not tell. */
+  readonly types: ReadonlyMap<string, number>;
   readonly tensors: readonly TensorDescription[];
 }
 
 /**
- * Reads the header of a GGUF file (versions 2 and 3): tokenizer, chat template, hyper-parameters, tensor list.
+ * Reads the headers of a model: of a GGUF file (versions 2 and 3) tokenizer, chat template, hyper-parameters and tensor
+ * list; of a safetensors model the latter two, under GGUF's names.
  * Every length is checked; weights are not read. Throws `model_not_found`, `model_file_truncated` or
  * `model_file_invalid`.
  */
@@ -28,7 +32,8 @@ export function readMetadata(path: string): GgufHeader {
   const header = native((addon) => addon.readMetadata(path));
   return {
     version: header.version,
-    metadata: new Map(header.entries),
+    metadata: new Map(header.entries.map(([key, value]) => [key, value])),
+    types: new Map(header.entries.map(([key, , type]) => [key, type])),
     tensors: header.tensors.map(([name, format, shape, bytes]) => ({ name, format, shape, bytes })),
   };
 }

@@ -25,7 +25,7 @@ export type MetadataValue =
 export interface NativeAddon {
   readMetadata(path: string): {
     version: number;
-    entries: [string, MetadataValue][];
+    entries: [string, MetadataValue, number][];
     tensors: [string, string, number[], number][];
   };
   openEngine(
@@ -41,6 +41,17 @@ export interface NativeAddon {
     copyWeights: boolean,
   ): EngineInfo;
   closeEngine(engine: number): void;
+  /** A model whose tensors can be rounded; the number is valid on all threads. */
+  openSource(path: string): number;
+  closeSource(source: number): void;
+  /** The whole tensor in another GGUF format; `importance`: one weight a column, or none. */
+  quantise(
+    source: number,
+    tensor: string,
+    format: number,
+    importance: Float32Array,
+    threads: number,
+  ): Uint8Array;
   /** `out`: int8 and f32 multiply-adds and bytes read, a second. */
   measureCeilings(instructionSet: string, threads: number, readBytes: number, out: Float64Array): void;
   /** `out`: total, free, cached, used blocks, sequences, prefix blocks found, not found, evicted. */

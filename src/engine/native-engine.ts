@@ -19,7 +19,7 @@ import { packBatch, type ResultArrays, resultArrays, unpackResult } from "./pack
 export type { EngineInfo };
 
 export interface EngineOptions {
-  /** A GGUF file. */
+  /** A GGUF file, a .safetensors file, or the directory of a safetensors model. */
   readonly path: string;
   /** Tokens of KV in the pool that all lanes share. */
   readonly kvTokens: number;

@@ -3,6 +3,7 @@ import { startRuntime } from "../actors/start.js";
 import type { Config } from "../config/schema.js";
 import { resolveModel } from "../model/resolve.js";
 import { openTextCodec } from "../model/text-codec.js";
+import { partDone } from "../runtime/start-times.js";
 import type { ActorSystem, LogEntry } from "../runtime/threads/system.js";
 import type { ServingCore } from "./core.js";
 
@@ -14,7 +15,9 @@ export type CoreLog = (entry: LogEntry) => void;
  * these throw; nothing is left running then.
  */
 export async function openCore(config: Config, log: CoreLog = () => {}): Promise<ServingCore> {
+  partDone("modules");
   const path = await resolveModel(config.model);
+  partDone("model found");
   // Its thread reads the vocabulary while this one reads the weights.
   const [codec, runtime] = await both(
     openTextCodec(path),
@@ -57,7 +60,7 @@ async function both<A, B>(
 
 /** What clients call the model: a file's path is nobody's business. */
 function modelName(model: string): string {
-  return model.endsWith(".gguf") ? basename(model, ".gguf") : model;
+  return basename(model.replace(/\/model\.safetensors$/, "")).replace(/\.(gguf|safetensors)$/, "");
 }
 
 function report(system: ActorSystem, log: CoreLog): void {

@@ -1,9 +1,9 @@
 import { workerData } from "piscina";
-import { readMetadata } from "../engine/metadata.js";
 import { type ErrorCode, StreamServeError } from "../errors.js";
 import { ChatTemplate } from "./chat-template.js";
 import { Encoder } from "./encoder.js";
 import type { ChatMessage } from "./model.js";
+import { readModelMetadata } from "./model-metadata.js";
 import { readVocabulary } from "./vocabulary.js";
 
 /**
@@ -13,10 +13,15 @@ import { readVocabulary } from "./vocabulary.js";
 
 export interface EncodeWorkerData {
   readonly path: string;
-  /** Tokens after which encoding stops with `prompt_too_long`. */
-  readonly mostTokens: number;
-  readonly contextTokens: number;
 }
+
+/**
+ * Encoding stops at so many contexts' worth of tokens. Up to there a prompt that is too long is told its exact
+ * length; beyond, a text of megabytes would only keep a thread from others.
+ */
+const MOST_CONTEXTS = 4;
+/** Context assumed, for that limit alone, where the file names none. */
+const UNKNOWN_CONTEXT = 131_072;
 
 export type EncodeTask =
   | { readonly text: string; readonly special: boolean }
@@ -33,15 +38,17 @@ export type EncodeReply =
       };
     };
 
-const { path, mostTokens, contextTokens }: EncodeWorkerData = workerData;
-const { encoder, template } = open();
+const { path }: EncodeWorkerData = workerData;
+const { encoder, template } = await open();
 
 /** Apart, so that the header's own lists of strings live no longer than this call. */
-function open(): { readonly encoder: Encoder; readonly template: ChatTemplate } {
-  const { metadata } = readMetadata(path);
+async function open(): Promise<{ readonly encoder: Encoder; readonly template: ChatTemplate }> {
+  const metadata = await readModelMetadata(path);
   const vocabulary = readVocabulary(metadata);
+  const context = metadata.get(`${metadata.get("general.architecture")}.context_length`);
+  const contextTokens = typeof context === "number" && context > 0 ? context : UNKNOWN_CONTEXT;
   return {
-    encoder: new Encoder(vocabulary, { mostTokens, contextTokens }),
+    encoder: new Encoder(vocabulary, { mostTokens: MOST_CONTEXTS * contextTokens, contextTokens }),
     template: new ChatTemplate(metadata, vocabulary),
   };
 }

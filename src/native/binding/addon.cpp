@@ -5,6 +5,7 @@
 #include "binding/engine_calls.h"
 #include "binding/environment.h"
 #include "binding/metadata.h"
+#include "binding/quantise_calls.h"
 
 namespace streamserve::binding {
 namespace {
@@ -15,6 +16,7 @@ napi_value initialise(napi_env env, napi_value exports) {
     export_function(env, exports, "readMetadata", entry<read_metadata>);
     export_function(env, exports, "measureCeilings", entry<measure_ceilings>);
     export_engine_calls(env, exports);
+    export_quantise_calls(env, exports);
   } catch (...) {
     // A Node-API failure here leaves its JavaScript exception pending, or the environment is going down.
   }

@@ -96,9 +96,10 @@ napi_value read_metadata(Call& call) {
   napi_value entries = make_array(env, source.metadata().size());
   uint32_t next = 0;
   for (const auto& [key, value] : source.metadata()) {
-    napi_value entry = make_array(env, 2);
+    napi_value entry = make_array(env, 3);
     set(env, entry, 0u, make_text(env, key));
     set(env, entry, 1u, std::visit([env](const auto& held) { return make_value(env, held); }, value));
+    set(env, entry, 2u, make_number(env, static_cast<uint32_t>(source.metadata_types()[next])));
     set(env, entries, next++, entry);
   }
   napi_value tensors = make_array(env, source.tensors().size());

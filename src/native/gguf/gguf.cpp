@@ -68,7 +68,8 @@ void Reader::read_metadata(FileCursor& cursor, uint64_t count) {
     std::string key = read_string(cursor, kMostNameBytes, "a metadata key");
     const uint32_t type = cursor.number<uint32_t>();
     MetadataValue value = read_value(cursor, type, key);
-    if (!source_.add_metadata(key, std::move(value))) invalid("has the metadata key " + key + " twice");
+    if (!source_.add_metadata(key, std::move(value), static_cast<MetadataType>(type)))
+      invalid("has the metadata key " + key + " twice");
     if (cursor.position() > kMostMetadataBytes) {
       invalid("has more than " + std::to_string(kMostMetadataBytes >> 20) + " MiB of metadata");
     }

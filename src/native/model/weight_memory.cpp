@@ -23,6 +23,8 @@ DigestBytes digest_of(const PackPlan& plan) {
     digest.add(tensor.offset);
     digest.add(uint64_t{tensor.format});
     digest.add(*tensor.bytes);
+    digest.add(static_cast<uint64_t>(tensor.view));
+    digest.add(uint64_t{tensor.heads});
   };
   for (const PackJob& job : plan.jobs) {
     add(*job.tensor);

@@ -1,12 +1,16 @@
 #include "source/model_source.h"
 
+#include <cstring>
+
 #include "error.h"
+#include "source/tensor_view.h"
 
 namespace streamserve {
 
-bool ModelSource::add_metadata(std::string key, MetadataValue value) {
+bool ModelSource::add_metadata(std::string key, MetadataValue value, MetadataType type) {
   if (!metadata_index_.emplace(key, metadata_.size()).second) return false;
   metadata_.emplace_back(std::move(key), std::move(value));
+  types_.push_back(type);
   return true;
 }
 
@@ -56,8 +60,35 @@ std::optional<std::string> ModelSource::string_value(std::string_view key) const
   wrong_kind(key, "string");
 }
 
+bool ModelSource::add_computed(std::string name, std::vector<float> values) {
+  TensorInfo tensor;
+  tensor.name = std::move(name);
+  tensor.dimensions = 1;
+  tensor.shape[0] = values.size();
+  tensor.bytes = values.size() * sizeof(float);
+  tensor.file = kComputed;
+  tensor.offset = computed_.size();
+  computed_.push_back(std::move(values));
+  return add_tensor(std::move(tensor));
+}
+
 void ModelSource::read(const TensorInfo& tensor, std::span<uint8_t> out) const {
-  files_[tensor.file].read(tensor.offset, out);
+  if (tensor.file == kComputed) {
+    std::memcpy(out.data(), computed_[tensor.offset].data(), out.size());
+    return;
+  }
+  const File& file = files_[tensor.file];
+  if (tensor.view == TensorView::kAsStored) {
+    file.read(tensor.offset, out);
+    return;
+  }
+  std::vector<uint8_t> stored(stored_bytes(tensor));
+  file.read(tensor.offset, stored);
+  if (tensor.view == TensorView::kInterleavedHeads) {
+    interleave_heads(stored, tensor, out);
+  } else {
+    add_one(stored, tensor.stored_format, out);
+  }
 }
 
 void ModelSource::wrong_kind(std::string_view key, const char* wanted) const {

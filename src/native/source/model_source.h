@@ -57,6 +57,19 @@ struct StringArray {
 
 using MetadataValue = std::variant<bool, uint64_t, int64_t, double, std::string, NumberArray, StringArray>;
 
+// How a tensor differs from what lies in the file.
+enum class TensorView : uint8_t {
+  kAsStored,
+  // Rows of each head are stored as two halves to be rotated against each other; they are given interleaved,
+  // as GGUF's Llama files have them.
+  kInterleavedHeads,
+  // Stored as the difference from one; given as F32.
+  kPlusOne,
+};
+
+// `TensorInfo::file` of tensors that lie in no file: they were computed from the configuration.
+inline constexpr uint32_t kComputed = ~uint32_t{0};
+
 struct TensorInfo {
   std::string name;
   // GGUF's number; need not be one that the engine knows.
@@ -67,6 +80,11 @@ struct TensorInfo {
   // Which of the source's files it lies in, and where, from the start of that file.
   uint32_t file = 0;
   uint64_t offset = 0;
+  TensorView view = TensorView::kAsStored;
+  // For kInterleavedHeads.
+  uint32_t heads = 0;
+  // For kPlusOne: the format in the file.
+  uint32_t stored_format = 0;
   // Bytes it takes; nothing for formats that the engine does not know.
   std::optional<uint64_t> bytes;
 };
@@ -82,14 +100,18 @@ class ModelSource {
   // `path` names the model in errors.
   explicit ModelSource(std::string path) : path_(std::move(path)) {}
 
-  // Building. False when the name is taken.
-  bool add_metadata(std::string key, MetadataValue value);
+  // Building. False when the name is taken. `type`: as which the value lies, or would lie, in a GGUF file.
+  bool add_metadata(std::string key, MetadataValue value, MetadataType type);
   bool add_tensor(TensorInfo tensor);
   // The number to name it by in `TensorInfo::file`.
   uint32_t add_file(File file);
+  // A vector of F32 that lies in no file.
+  bool add_computed(std::string name, std::vector<float> values);
 
   const std::string& path() const { return path_; }
   const std::vector<std::pair<std::string, MetadataValue>>& metadata() const { return metadata_; }
+  // Of each entry of metadata().
+  const std::vector<MetadataType>& metadata_types() const { return types_; }
   const std::vector<TensorInfo>& tensors() const { return tensors_; }
   const std::vector<File>& files() const { return files_; }
 
@@ -100,7 +122,8 @@ class ModelSource {
   std::optional<double> float_value(std::string_view key) const;
   std::optional<std::string> string_value(std::string_view key) const;
 
-  // Fills `out`, as long as the tensor, with its rows. From any thread. Throws `model_file_truncated`.
+  // Fills `out`, as long as the tensor, with its rows. From any thread. Throws `model_file_truncated`, and
+  // std::bad_alloc for the copy that a view may need.
   void read(const TensorInfo& tensor, std::span<uint8_t> out) const;
 
  private:
@@ -108,7 +131,9 @@ class ModelSource {
 
   std::string path_;
   std::vector<File> files_;
+  std::vector<std::vector<float>> computed_;
   std::vector<std::pair<std::string, MetadataValue>> metadata_;
+  std::vector<MetadataType> types_;
   std::vector<TensorInfo> tensors_;
   std::unordered_map<std::string, size_t> metadata_index_;
   std::unordered_map<std::string, size_t> tensor_index_;

@@ -7,8 +7,8 @@
 
 namespace streamserve {
 
-// Reads and checks the headers of the model at `path`, a GGUF file. Throws `model_not_found`,
-// `model_file_truncated` or `model_file_invalid`.
+// Reads and checks the headers of the model at `path`: a GGUF file, or safetensors (safetensors/model.h).
+// Throws the model_* errors.
 ModelSource open_model_source(const std::string& path);
 
 }  // namespace streamserve

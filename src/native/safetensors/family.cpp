@@ -1,0 +1,87 @@
+#include "safetensors/family.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace streamserve {
+namespace {
+
+constexpr HubFamily kFamilies[] = {
+    {"llama", "llama", "silu", true, false, false},
+    {"mistral", "llama", "silu", true, false, false},
+    {"qwen2", "qwen2", "silu", false, false, false},
+    {"qwen3", "qwen3", "silu", false, false, false},
+    {"gemma3_text", "gemma3", "gelu_pytorch_tanh", false, true, true},
+    {"phi3", "phi3", "silu", false, false, false},
+};
+
+using Names = std::pair<std::string_view, std::string_view>;
+
+constexpr Names kModelTensors[] = {
+    {"model.embed_tokens", "token_embd"},
+    {"model.norm", "output_norm"},
+    {"lm_head", "output"},
+};
+
+constexpr Names kLayerTensors[] = {
+    {"input_layernorm", "attn_norm"},    {"self_attn.q_proj", "attn_q"},
+    {"self_attn.k_proj", "attn_k"},      {"self_attn.v_proj", "attn_v"},
+    {"self_attn.qkv_proj", "attn_qkv"},  {"self_attn.o_proj", "attn_output"},
+    {"self_attn.q_norm", "attn_q_norm"}, {"self_attn.k_norm", "attn_k_norm"},
+    {"mlp.gate_proj", "ffn_gate"},       {"mlp.up_proj", "ffn_up"},
+    {"mlp.gate_up_proj", "ffn_up"},      {"mlp.down_proj", "ffn_down"},
+};
+
+constexpr Names kTwoNorms[] = {{"post_attention_layernorm", "ffn_norm"}};
+constexpr Names kFourNorms[] = {
+    {"post_attention_layernorm", "post_attention_norm"},
+    {"pre_feedforward_layernorm", "ffn_norm"},
+    {"post_feedforward_layernorm", "post_ffw_norm"},
+};
+
+template <size_t Count>
+const Names* find(const Names (&table)[Count], std::string_view name) {
+  const auto* found =
+      std::find_if(table, table + Count, [&](const Names& entry) { return entry.first == name; });
+  return found == table + Count ? nullptr : found;
+}
+
+}  // namespace
+
+const HubFamily* find_hub_family(std::string_view model_type) {
+  for (const HubFamily& family : kFamilies) {
+    if (family.model_type == model_type) return &family;
+  }
+  return nullptr;
+}
+
+std::string hub_families() {
+  std::string names;
+  for (const HubFamily& family : kFamilies) {
+    names += (names.empty() ? "" : ", ") + std::string(family.model_type);
+  }
+  return names;
+}
+
+std::optional<std::string> gguf_tensor_name(const HubFamily& family, std::string_view name) {
+  const size_t dot = name.rfind('.');
+  if (dot == std::string_view::npos) return std::nullopt;
+  const std::string_view kind = name.substr(dot);
+  if (kind != ".weight" && kind != ".bias") return std::nullopt;
+  std::string_view stem = name.substr(0, dot);
+  if (const Names* entry = find(kModelTensors, stem)) return std::string(entry->second) + std::string(kind);
+  constexpr std::string_view kLayers = "model.layers.";
+  if (!stem.starts_with(kLayers)) return std::nullopt;
+  stem.remove_prefix(kLayers.size());
+  const size_t end = stem.find('.');
+  if (end == std::string_view::npos || end == 0) return std::nullopt;
+  const std::string layer(stem.substr(0, end));
+  if (layer.find_first_not_of("0123456789") != std::string::npos) return std::nullopt;
+  stem.remove_prefix(end + 1);
+  const Names* entry = find(kLayerTensors, stem);
+  if (!entry) entry = family.norms_behind ? find(kFourNorms, stem) : find(kTwoNorms, stem);
+  if (!entry) return std::nullopt;
+  return "blk." + layer + "." + std::string(entry->second) + std::string(kind);
+}
+
+}  // namespace streamserve
