@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <random>
 
 #include "kernels_data.h"
 #include "unit_test.h"
@@ -180,6 +181,27 @@ UNIT_TEST(kernels_matmul_of_many_tokens_and_columns_equals_the_portable_one) {
       const std::vector<uint8_t> tensor = random_tensor(format, rows, cols, 14);
       const OwnedMatrix w(portable, format, packing, tensor, rows, cols);
       const std::vector<float> x = random_floats(tokens * cols, 15);
+      const std::vector<float> expected = multiply(portable, w.matrix, x, tokens);
+      for (const Kernels* family : runnable_families()) {
+        check_same(multiply(*family, w.matrix, x, tokens), expected,
+                   describe(*family, format, rows, cols, tokens));
+      }
+    }
+  }
+}
+
+UNIT_TEST(kernels_matmul_of_any_size_equals_the_portable_one) {
+  std::mt19937 random(16);
+  const Kernels& portable = *choose_kernels("portable");
+  for (int round = 0; round < 12; round++) {
+    for (const Format format : kFormats) {
+      const uint32_t rows = 1 + random() % 90;
+      const uint32_t cols = fitting_cols(format, 1 + random() % 1100);
+      const uint32_t tokens = 1 + random() % 40;
+      const Packing packing = natural_packing(format);
+      const std::vector<uint8_t> tensor = random_tensor(format, rows, cols, random());
+      const OwnedMatrix w(portable, format, packing, tensor, rows, cols);
+      const std::vector<float> x = random_floats(tokens * cols, random());
       const std::vector<float> expected = multiply(portable, w.matrix, x, tokens);
       for (const Kernels* family : runnable_families()) {
         check_same(multiply(*family, w.matrix, x, tokens), expected,
