@@ -1,11 +1,13 @@
 import { expect, test } from "vitest";
-import { shares } from "../dist/bench/engine/findings.js";
+import { longContext, shares } from "../dist/bench/engine/findings.js";
 import { runOurs } from "../dist/bench/engine/rivals.js";
 import { LaneWorkload } from "../dist/bench/engine/workload.js";
 import {
+  LONG_DECODE,
   MOST_KV_TOKENS,
   MOST_PROMPT_TOKENS,
   MOST_SEQUENCES,
+  SHORT_DECODE,
   WORKLOADS,
 } from "../dist/bench/engine/workloads.js";
 import type { StepRow } from "../dist/engine/engine.js";
@@ -19,7 +21,7 @@ function recordedLane() {
   const engine = new SimulatedEngine({
     model: { seed: 5, vocabulary: 1000, draftability: 0.5 },
     cost: PROVISIONAL_CPU,
-    contextTokens: 2048,
+    contextTokens: 8192,
     blockTokens: BLOCK_TOKENS,
     totalBlocks: MOST_KV_TOKENS / BLOCK_TOKENS,
   });
@@ -67,11 +69,43 @@ test("an engine at the machine's limits has shares of one", () => {
     int8: 400e9,
     f32: 100e9,
   };
-  const measured = { comparisons: [], verification: [], ceilings, costs };
+  const measured = { comparisons: [], verification: [], ceilings, costs, notRun: [] };
   const decode = { kind: "decode", sequences: 4, promptTokens: 100, outputTokens: 200 } as const;
   const bytesAStep = 90e6 + 4 * 200 * 20_000;
   expect(shares(decode, (4 * 50e9) / bytesAStep, measured).memory).toBeCloseTo(1, 9);
   const prefill = { kind: "prefill", tokens: 512 } as const;
   const seconds = (512 * 100e6 + 30e6) / 400e9;
   expect(shares(prefill, 512 / seconds, measured).int8).toBeCloseTo(1, 9);
+});
+
+test("decoding with much context is as predicted when time goes with the bytes read", () => {
+  const costs = { weightBytes: 80e6, layerMacs: 1, headMacs: 1, kvBytesPerToken: 20_000 };
+  // Seconds a step at 1 GB/s, halfway through the answers: 160 and 8,160 tokens of context.
+  const shortStep = (80e6 + 160 * 20_000) / 1e9;
+  const longStep = (80e6 + 8160 * 20_000) / 1e9;
+  const run = (workload: typeof LONG_DECODE, steps: number[]) => ({
+    workload,
+    ours: steps.map((step) => 1 / step),
+    peers: [],
+  });
+  const found = (long: number[]) =>
+    longContext({
+      comparisons: [run(SHORT_DECODE, [shortStep, shortStep, 2 * shortStep]), run(LONG_DECODE, long)],
+      verification: [],
+      ceilings: {
+        threads: 1,
+        instructionSet: "",
+        mainMemory: 1,
+        workingSetBytes: 1,
+        workingSet: 1,
+        int8: 1,
+        f32: 1,
+      },
+      costs,
+      notRun: [],
+    });
+  const even = found([longStep, longStep, 2 * longStep])!;
+  expect(even.ratio).toBeCloseTo(1, 9);
+  expect(even.stepMs).toBeCloseTo(even.predictedMs, 9);
+  expect(found([1.5 * longStep, 1.5 * longStep, 3 * longStep])!.ratio).toBeCloseTo(1.5, 9);
 });

@@ -11,13 +11,14 @@ import { engineFindings } from "./findings.js";
 import { readModelCosts } from "./model-costs.js";
 import { listRivals, openOwn } from "./rivals.js";
 import { timeVerification } from "./verification.js";
-import { describeWorkload, WORKLOADS } from "./workloads.js";
+import { contextOf, describeWorkload, MOST_KV_TOKENS, WORKLOADS } from "./workloads.js";
 
 interface EngineBenchOptions {
   readonly model: string;
   readonly threads: number;
   readonly rounds: number;
   readonly instructionSet: string;
+  readonly kv: "f16" | "int8";
   readonly only?: string;
   readonly peer?: string;
   readonly formats?: boolean;
@@ -37,6 +38,7 @@ export function addEngineCommand(program: Command): void {
     )
     .option("--rounds <n>", "runs of each workload", wholeNumber(1, 100), 5)
     .option("--instruction-set <name>", "kernel family, or auto", "auto")
+    .addOption(choice("--kv <format>", "how keys and values are kept", ["f16", "int8"]).default("f16"))
     .option("--only <text>", 'workloads whose name holds this, e.g. "prefill 512"')
     .addOption(choice("--peer <name>", "run it too, ours and its runs alternating", ["llama.cpp"]))
     .option("--formats", "let the peer and us also run copies in its fastest 4-bit formats");
@@ -44,8 +46,8 @@ export function addEngineCommand(program: Command): void {
 }
 
 async function runEngine(options: EngineBenchOptions): Promise<void> {
-  const workloads = WORKLOADS.filter((workload) => describeWorkload(workload).includes(options.only ?? ""));
-  if (workloads.length === 0) {
+  const wanted = WORKLOADS.filter((workload) => describeWorkload(workload).includes(options.only ?? ""));
+  if (wanted.length === 0) {
     throw new BenchError(
       `No workload's name holds "${options.only}": ${WORKLOADS.map(describeWorkload).join("; ")}.`,
     );
@@ -63,11 +65,19 @@ async function runEngine(options: EngineBenchOptions): Promise<void> {
           model: path,
           threads,
           instructionSet: options.instructionSet,
+          kv: options.kv,
           formats: options.formats ?? false,
           say,
         });
-  const costs = readModelCosts(path);
-  const { engine, workload, close } = openOwn(path, threads, options.instructionSet);
+  const { engine, workload, close } = openOwn({
+    path,
+    threads,
+    instructionSet: options.instructionSet,
+    kv: options.kv,
+  });
+  const costs = readModelCosts(path, engine.kvBytes / MOST_KV_TOKENS);
+  const workloads = wanted.filter((workload) => contextOf(workload) <= engine.contextTokens);
+  const notRun = wanted.filter((workload) => !workloads.includes(workload)).map(describeWorkload);
   try {
     const ceilingsNow = () => measureMachine(engine.instructionSet, threads, costs.weightBytes);
     const before = ceilingsNow();
@@ -82,9 +92,10 @@ async function runEngine(options: EngineBenchOptions): Promise<void> {
           threads,
           rounds,
           instructionSet: engine.instructionSet,
+          kv: engine.kv,
           peer: peer?.description ?? null,
         },
-        ...engineFindings({ comparisons, verification, ceilings, costs }),
+        ...engineFindings({ comparisons, verification, ceilings, costs, notRun }),
       }),
       options.json,
     );

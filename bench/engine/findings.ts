@@ -4,13 +4,15 @@ import { median, summarize } from "../statistics.js";
 import type { Comparison } from "./compare.js";
 import { decodeBytes, type ModelCosts, prefillMacs } from "./model-costs.js";
 import type { Verification } from "./verification.js";
-import { describeWorkload, type Workload } from "./workloads.js";
+import { describeWorkload, LONG_DECODE, SHORT_DECODE, type Workload } from "./workloads.js";
 
 export interface EngineMeasurements {
   readonly comparisons: readonly Comparison[];
   readonly verification: readonly Verification[];
   readonly ceilings: MachineCeilings;
   readonly costs: ModelCosts;
+  /** Workloads that the model's context has no room for. */
+  readonly notRun: readonly string[];
 }
 
 /** How near a workload comes to what the machine can do. */
@@ -31,7 +33,7 @@ export function shares(
     const perSecond = tokensPerSecond / workload.tokens;
     return { memory: Number.NaN, int8: (prefillMacs(costs, workload.tokens) * perSecond) / int8Peak };
   }
-  const context = workload.promptTokens + workload.outputTokens / 2;
+  const context = middleContext(workload);
   const steps = tokensPerSecond / workload.sequences;
   return {
     memory: (decodeBytes(costs, workload.sequences, context) * steps) / ceilings.workingSet,
@@ -39,9 +41,39 @@ export function shares(
   };
 }
 
+/** What decoding with much context takes, beside what its bytes predict from decoding with little. */
+export interface LongContext {
+  readonly stepMs: number;
+  /** Of a step that reads so many bytes (weights and KV) as fast as the short one reads its own. */
+  readonly predictedMs: number;
+  /** Median over rounds of step / predicted step. */
+  readonly ratio: number;
+}
+
+/** Nothing unless both were run. */
+export function longContext({ comparisons, costs }: EngineMeasurements): LongContext | undefined {
+  const runs = (wanted: Workload) => comparisons.find(({ workload }) => workload === wanted)?.ours;
+  const short = runs(SHORT_DECODE);
+  const long = runs(LONG_DECODE);
+  if (short === undefined || long === undefined) return undefined;
+  const bytes = (workload: Workload) => decodeBytes(costs, 1, middleContext(workload));
+  const more = bytes(LONG_DECODE) / bytes(SHORT_DECODE);
+  return {
+    stepMs: 1000 / median(long),
+    predictedMs: (1000 / median(short)) * more,
+    ratio: median(long.map((rate, round) => short[round]! / rate / more)),
+  };
+}
+
+/** Tokens that a sequence holds in the middle of its decoding. */
+function middleContext(workload: Workload): number {
+  return workload.kind === "prefill" ? 0 : workload.promptTokens + workload.outputTokens / 2;
+}
+
 export function engineFindings(measured: EngineMeasurements): Omit<Findings, "settings"> {
   const { comparisons, verification, ceilings } = measured;
-  const notes: string[] = [];
+  const notes = measured.notRun.map((name) => `Not run: ${name}; the model's context has no room for it.`);
+  const long = longContext(measured);
   const idle = Math.max(0, ...comparisons.flatMap(({ peers }) => peers.map((peer) => peer.ourIdleCores)));
   if (idle > IDLE_LIMIT) {
     notes.push(
@@ -52,11 +84,16 @@ export function engineFindings(measured: EngineMeasurements): Omit<Findings, "se
     tables: [
       ceilingsTable(ceilings),
       oursTable(measured),
+      ...(long === undefined ? [] : [longContextTable(long)]),
       ...(verification.length > 0 ? [verificationTable(verification)] : []),
       ...(comparisons.some(({ peers }) => peers.length > 0) ? [peersTable(comparisons)] : []),
     ],
     notes,
-    results: { ...measured, shares: comparisons.map((c) => shares(c.workload, median(c.ours), measured)) },
+    results: {
+      ...measured,
+      longContext: long,
+      shares: comparisons.map((c) => shares(c.workload, median(c.ours), measured)),
+    },
     figures: figures(comparisons, verification),
   };
 }
@@ -89,6 +126,14 @@ function oursTable(measured: EngineMeasurements): Table {
       const share = shares(workload, p50, measured);
       return [describeWorkload(workload), p50, min, max, share.memory * 100, share.int8 * 100];
     }),
+  };
+}
+
+function longContextTable({ stepMs, predictedMs, ratio }: LongContext): Table {
+  return {
+    title: "Decoding with much context, beside what its bytes predict from little",
+    columns: ["", "ms a step", "predicted", "x predicted"],
+    rows: [[describeWorkload(LONG_DECODE), stepMs, predictedMs, ratio]],
   };
 }
 

@@ -1,4 +1,4 @@
-import { type GgufHeader, readMetadata } from "#streamserve/engine/metadata.js";
+import { readMetadata } from "#streamserve/engine/metadata.js";
 import { BenchError } from "../bench-error.js";
 
 /** What a step of a Llama-family model must do, whoever computes it: for shares of the machine's ceilings. */
@@ -9,11 +9,11 @@ export interface ModelCosts {
   readonly layerMacs: number;
   /** Multiply-accumulates of a drawn token in the output matrix. */
   readonly headMacs: number;
-  /** Bytes of keys and values of one token in all layers, in 16-bit floats. */
+  /** Bytes of keys and values of one token in all layers, as the engine's pool keeps them. */
   readonly kvBytesPerToken: number;
 }
 
-export function readModelCosts(path: string): ModelCosts {
+export function readModelCosts(path: string, kvBytesPerToken: number): ModelCosts {
   const header = readMetadata(path);
   const elements = (shape: readonly number[]) => shape.reduce((product, extent) => product * extent, 1);
   const layers = header.tensors.filter(({ name, shape }) => name.startsWith("blk.") && shape.length === 2);
@@ -22,23 +22,12 @@ export function readModelCosts(path: string): ModelCosts {
     header.tensors.find(({ name }) => name === "output.weight") ??
     header.tensors.find(({ name }) => name === "token_embd.weight");
   if (head === undefined || layers.length === 0) throw new BenchError(`${path} is no language model.`);
-  const architecture = header.metadata.get("general.architecture");
-  const attention = `${String(architecture)}.attention`;
-  const heads = count(header, `${attention}.head_count`);
-  const headDimension = count(header, `${String(architecture)}.embedding_length`) / heads;
-  const kvHeads = count(header, `${attention}.head_count_kv`);
   return {
     weightBytes: [...layers, head].reduce((sum, tensor) => sum + tensor.bytes, 0),
     layerMacs: layers.reduce((sum, { shape }) => sum + elements(shape), 0),
     headMacs: elements(head.shape),
-    kvBytesPerToken: count(header, `${String(architecture)}.block_count`) * kvHeads * headDimension * 2 * 2,
+    kvBytesPerToken,
   };
-}
-
-function count(header: GgufHeader, key: string): number {
-  const value = Number(header.metadata.get(key));
-  if (!(value > 0)) throw new BenchError(`The model's header has no ${key}.`);
-  return value;
 }
 
 /** Bytes that a decode step of `sequences` rows reads with `context` tokens in each one's KV. */

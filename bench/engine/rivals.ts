@@ -17,9 +17,16 @@ export interface Rival {
   close(): void;
 }
 
+export interface OwnOptions {
+  readonly path: string;
+  readonly threads: number;
+  readonly instructionSet: string;
+  readonly kv: "f16" | "int8";
+}
+
 /** Our engine with one lane that is large enough for every workload. The caller closes it. */
-export function openOwn(path: string, threads: number, instructionSet: string) {
-  const engine = openEngine({ path, threads, kvTokens: MOST_KV_TOKENS, instructionSet });
+export function openOwn(options: OwnOptions) {
+  const engine = openEngine({ ...options, kvTokens: MOST_KV_TOKENS });
   const lane = new NativeLane({
     engine,
     lane: 0,
@@ -49,6 +56,8 @@ export interface RivalOptions {
   readonly model: string;
   readonly threads: number;
   readonly instructionSet: string;
+  /** How our engine keeps keys and values; the peer keeps 16-bit floats. */
+  readonly kv: "f16" | "int8";
   /** Adds copies in llama.cpp's fastest formats, run by it and by our engine. */
   readonly formats: boolean;
   readonly say: (text: string) => void;
@@ -62,7 +71,12 @@ export async function listRivals(options: RivalOptions): Promise<Rival[]> {
     peerRival("llama.cpp", engine, model, threads),
     ...copies.flatMap(({ format, path }) => [
       peerRival(`llama.cpp ${format}`, engine, path, threads),
-      ownRival(`StreamServe ${format}`, path, threads, options.instructionSet),
+      ownRival(`StreamServe ${format}`, {
+        path,
+        threads,
+        instructionSet: options.instructionSet,
+        kv: options.kv,
+      }),
     ]),
   ];
 }
@@ -77,8 +91,8 @@ function peerRival(name: string, engine: LlamaCpp, model: string, threads: numbe
   };
 }
 
-function ownRival(name: string, path: string, threads: number, instructionSet: string): Rival {
-  const own = openOwn(path, threads, instructionSet);
+function ownRival(name: string, options: OwnOptions): Rival {
+  const own = openOwn(options);
   return {
     name,
     own: true,

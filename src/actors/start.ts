@@ -39,11 +39,12 @@ export async function startRuntime(
   notice: (text: string) => void = () => undefined,
 ): Promise<ServingRuntime> {
   requireRoomyRings(config);
-  const { kvTokens, blockTokens, threads, instructionSet, contextTokens } = config.engine;
+  const { kvTokens, kv, blockTokens, threads, instructionSet, contextTokens } = config.engine;
   const engine = configured(() =>
     openEngine({
       path: modelPath,
       kvTokens,
+      kv,
       blockTokens,
       threads,
       instructionSet,

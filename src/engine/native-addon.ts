@@ -39,6 +39,7 @@ export interface NativeAddon {
     cacheDirectory: string,
     cacheBytes: number,
     copyWeights: boolean,
+    kv: string,
   ): EngineInfo;
   closeEngine(engine: number): void;
   /** A model whose tensors can be rounded; the number is valid on all threads. */
@@ -100,6 +101,8 @@ export interface EngineInfo {
   readonly weightsFrom: "cache" | "stored" | "packed";
   /** What people should know of how the weights were had; "" for nothing. */
   readonly notice: string;
+  /** How the pool keeps keys and values: "f16" or "int8". */
+  readonly kv: string;
   /** Bytes of the whole KV pool; pages are taken as they are first used. */
   readonly kvBytes: number;
   /** Kernel family in use. */

@@ -23,6 +23,8 @@ export interface EngineOptions {
   readonly path: string;
   /** Tokens of KV in the pool that all lanes share. */
   readonly kvTokens: number;
+  /** How the pool keeps keys and values; "f16" if not given. */
+  readonly kv?: "f16" | "int8";
   /** Tokens in a KV block. */
   readonly blockTokens?: number;
   /** Compute threads over all lanes of the process; 0: one a core. */
@@ -55,6 +57,7 @@ export function openEngine(options: EngineOptions): EngineInfo {
       options.cache?.directory ?? "",
       options.cache?.bytes ?? 0,
       options.cache?.copy ?? false,
+      options.kv ?? "f16",
     ),
   );
 }

@@ -214,33 +214,44 @@ void bench_model(const Kernels& kernels, Team& team, const Ceilings& ceilings) {
   }
 }
 
-void bench_attention(const Kernels& kernels, const Ceilings& one) {
+void bench_attention(const Kernels& kernels, const Ceilings& one, KvFormat format) {
   constexpr uint32_t head_dim = 64;
   constexpr uint32_t heads = 3;
   for (const auto& [positions, context] :
        {std::pair{512U, 1U}, {1U, 512U}, {9U, 512U}, {1U, 4096U}, {64U, 2048U}}) {
     const uint32_t tokens = context + positions - 1;
     const uint32_t blocks = (tokens + kKvBlockTokens - 1) / kKvBlockTokens;
-    const size_t block_elements = static_cast<size_t>(head_dim) * kKvBlockTokens * 2;
-    const Bytes kv = random_bytes(blocks * block_elements * 2, false);
+    const size_t part = kv_part_words(format, head_dim, kKvBlockTokens);
+    const Bytes kv = random_bytes(blocks * part * 4, false);
     std::vector<const uint16_t*> table;
     for (uint32_t b = 0; b < blocks; b++)
-      table.push_back(reinterpret_cast<uint16_t*>(kv.get()) + b * block_elements);
+      table.push_back(reinterpret_cast<uint16_t*>(kv.get()) + b * part * 2);
     const std::vector<float> queries = random_floats(static_cast<size_t>(positions) * heads * head_dim);
     std::vector<float> out(queries.size());
     const Bytes scratch = random_bytes(kernels.attention_scratch_floats(head_dim) * 4, false);
-    const AttentionTask task{
-        queries.data(), heads * head_dim, out.data(), heads * head_dim,         positions, heads,
-        context,        table.data(),     0,          head_dim * kKvBlockTokens};
+    const AttentionTask task{queries.data(),
+                             heads * head_dim,
+                             out.data(),
+                             heads * head_dim,
+                             positions,
+                             heads,
+                             context,
+                             table.data(),
+                             0,
+                             part,
+                             0,
+                             0,
+                             format};
     const double seconds = best_seconds(
         [&] { kernels.attention(task, head_dim, 0.125F, reinterpret_cast<float*>(scratch.get())); });
     const double seen = positions * (context + (positions - 1) / 2.0);
     const double macs = seen * heads * head_dim * 2 / seconds;
     std::printf(
-        "%-12s x1 attention %4u positions from %4u  %8.1f us %7.1f GMAC/s %5.1f%% of f32 peak %6.2f GB/s of "
+        "%-12s x1 attention %s %4u positions from %4u  %8.1f us %7.1f GMAC/s %5.1f%% of f32 peak %6.2f GB/s "
+        "of "
         "KV\n",
-        kernels.name, positions, context, seconds * 1e6, macs * 1e-9, 100 * macs / one.float_macs,
-        tokens * head_dim * 4 / seconds * 1e-9);
+        kernels.name, format == KvFormat::kInt8 ? "int8" : "f16 ", positions, context, seconds * 1e6,
+        macs * 1e-9, 100 * macs / one.float_macs, static_cast<double>(blocks * part * 4) / seconds * 1e-9);
   }
 }
 
@@ -279,7 +290,10 @@ void bench_family(const Kernels& kernels, uint32_t threads, const char* what) {
   const auto wanted = [&](const char* part) { return *what == '\0' || std::strcmp(what, part) == 0; };
   if (wanted("shapes")) bench_shapes(kernels, team, all);
   if (wanted("model")) bench_model(kernels, team, all);
-  if (wanted("attention")) bench_attention(kernels, one);
+  if (wanted("attention")) {
+    bench_attention(kernels, one, KvFormat::kFloat16);
+    bench_attention(kernels, one, KvFormat::kInt8);
+  }
   if (wanted("rows")) bench_rows(kernels);
 }
 

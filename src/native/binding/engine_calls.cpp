@@ -30,6 +30,16 @@ const char* origin_name(WeightOrigin origin) {
   return "packed";
 }
 
+const char* kv_name(KvFormat format) { return format == KvFormat::kInt8 ? "int8" : "f16"; }
+
+KvFormat kv_format(const std::string& name) {
+  for (const KvFormat format : {KvFormat::kFloat16, KvFormat::kInt8}) {
+    if (name == kv_name(format)) return format;
+  }
+  throw EngineError(ErrorCode::kArgumentInvalid,
+                    "engine.kv is \"" + name + "\"; it can be \"f16\" or \"int8\".");
+}
+
 napi_value make_info(napi_env env, uint32_t id, Engine& engine) {
   const Model& model = engine.model();
   const ModelConfig& config = model.config();
@@ -47,6 +57,7 @@ napi_value make_info(napi_env env, uint32_t id, Engine& engine) {
   number("headDim", config.head_dim);
   number("blockTokens", engine.pool().layout().block_tokens);
   number("weightBytes", static_cast<double>(model.weights().memory().size()));
+  set(env, info, "kv", make_text(env, kv_name(engine.pool().layout().format)));
   number("kvBytes", static_cast<double>(engine.pool().bytes()));
   set(env, info, "weightsFrom", make_text(env, origin_name(model.weights().memory().origin())));
   set(env, info, "notice", make_text(env, model.weights().memory().notice()));
@@ -56,7 +67,7 @@ napi_value make_info(napi_env env, uint32_t id, Engine& engine) {
 }
 
 // openEngine(path, instructionSet, kvTokens, blockTokens, threads, contextTokens, exact, cacheDirectory,
-// cacheBytes, copyWeights) -> info
+// cacheBytes, copyWeights, kv) -> info
 napi_value open_engine(Call& call) {
   EngineOptions options;
   options.path = call.text(0, "path");
@@ -74,6 +85,7 @@ napi_value open_engine(Call& call) {
   options.cache.most_bytes = static_cast<uint64_t>(cache_bytes);
   if (options.cache.most_bytes == 0) options.cache.directory.clear();
   options.copy_weights = call.flag(9, "copyWeights");
+  options.kv = kv_format(call.text(10, "kv"));
   std::shared_ptr<Engine> engine;
   const uint32_t id = EngineTable::shared().open(options, engine);
   try {

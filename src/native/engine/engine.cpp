@@ -56,7 +56,7 @@ KvLayout layout_of(const EngineOptions& options, const ModelConfig& config) {
                       "engine.blockTokens is " + std::to_string(options.block_tokens) +
                           "; the kernels work on blocks of " + std::to_string(kKvBlockTokens) + ".");
   }
-  KvLayout layout{config.layers, config.kv_heads, config.head_dim, options.block_tokens};
+  KvLayout layout{config.layers, config.kv_heads, config.head_dim, options.block_tokens, options.kv};
   layout.attention_tokens = attention_tokens(config);
   return layout;
 }

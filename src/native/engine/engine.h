@@ -27,6 +27,7 @@ struct EngineOptions {
   PackedCacheOptions cache;
   // Copies cached weights into memory of this process instead of mapping them.
   bool copy_weights = false;
+  KvFormat kv = KvFormat::kFloat16;
 };
 
 class Engine : public std::enable_shared_from_this<Engine> {

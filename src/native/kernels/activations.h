@@ -12,6 +12,20 @@ namespace {
 inline constexpr float kSmallestMagnitude = 0x1p-110F;
 inline constexpr uint32_t kInfinityBits = 0x7F800000U;
 
+// How values whose largest magnitude has these bits become int8: as round(x * inverse), worth `scale` each.
+// `inverse` is 0 where they become 0: because they are too small, or, with a scale that is NaN, not finite.
+struct Int8Scale {
+  float scale;
+  float inverse;
+};
+
+inline Int8Scale int8_scale(uint32_t largest_bits) {
+  const float largest = __builtin_bit_cast(float, largest_bits);
+  if (largest_bits >= kInfinityBits) return {__builtin_nanf(""), 0.0F};
+  if (largest < kSmallestMagnitude) return {0.0F, 0.0F};
+  return {largest / 127.0F, 127.0F / largest};
+}
+
 // Where one token lies in the panels.
 struct TokenSlot {
   uint8_t* panel;
@@ -33,18 +47,13 @@ inline void quantise_group(const Lanes& a, const Lanes& b, Packing packing, cons
   const Packing working = working_packing(packing);
   uint8_t* base = slot.panel + static_cast<size_t>(group) * slot.width * activation_group_bytes(packing);
   alignas(64) int8_t quants[kGroup] = {};
-  const uint32_t bits = largest_magnitude_bits(a, b);
-  const float largest = __builtin_bit_cast(float, bits);
-  float scale = 0.0F;
+  const auto [scale, inverse] = int8_scale(largest_magnitude_bits(a, b));
   int32_t first = 0;
   int32_t rest = 0;
-  if (bits >= kInfinityBits) {
-    scale = __builtin_nanf("");
-  } else if (largest >= kSmallestMagnitude) {
-    scale = largest / 127.0F;
-    const Lanes inverse = broadcast(127.0F / largest);
-    first = round_to_int8(multiply(a, inverse), quants);
-    rest = round_to_int8(multiply(b, inverse), quants + kLanes);
+  if (inverse > 0.0F) {
+    const Lanes factor = broadcast(inverse);
+    first = round_to_int8(multiply(a, factor), quants);
+    rest = round_to_int8(multiply(b, factor), quants + kLanes);
   }
   for (uint32_t word = 0; word < kWordsPerGroup; word++) {
     std::memcpy(base + (word * slot.width + slot.index) * kWord, quants + word * kWord, kWord);

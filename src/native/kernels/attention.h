@@ -1,9 +1,10 @@
-// Attention over paged f16 KV. Include after a lanes_*.h.
+// Attention over paged KV. Include after a lanes_*.h.
 //
 // Rows are (position, head) pairs; up to kRowsMost of them go over the KV together, so that each load and
 // widening of K and V serves many. For each row and block: s = q.K (32 tokens, each a chain over d), the
 // running maximum, p = 2^(s - max), running sums in 32 lanes, o = o * correction + p V (each element a chain
-// over tokens). Blocks are taken in order of position and a row computes nothing beyond its own context and
+// over tokens). The scales of int8 KV are the tokens': a key's goes to its scores, a value's to its p. Blocks
+// are taken in order of position and a row computes nothing beyond its own context and
 // window, so grouping changes no bit. Online softmax: Milakov and Gimelshein, arXiv 1805.02867; tiling as in
 // FlashAttention, arXiv 2205.14135.
 #pragma once
@@ -19,6 +20,28 @@ inline constexpr float kLog2E = 1.44269502F;
 // Widest head dimension, which bounds the scratch.
 inline constexpr uint32_t kHeadDimMost = 256;
 
+// Sixteen keys or values of a head from the `index`-th on.
+template <KvFormat kFormat>
+inline Lanes load_kv(const uint16_t* part, size_t index) {
+  if constexpr (kFormat == KvFormat::kFloat16) {
+    return load_f16(part + index);
+  } else {
+    return load_int8(reinterpret_cast<const int8_t*>(part) + index);
+  }
+}
+
+// x times the scales of the tokens from `token` on, a token a lane.
+template <KvFormat kFormat>
+inline Lanes scaled(const Lanes& x, const uint16_t* part, uint32_t head_dim, uint32_t token) {
+  if constexpr (kFormat == KvFormat::kFloat16) {
+    return x;
+  } else {
+    const auto* scales =
+        reinterpret_cast<const float*>(part + static_cast<size_t>(head_dim) * kKvBlockTokens / 2);
+    return multiply(x, load(scales + token));
+  }
+}
+
 // kRowsMost: rows in a pass. kWide: vectors of 16 lanes that a register tile of kRowsMost rows spans.
 template <uint32_t kRowsMost, uint32_t kWide>
 struct AttentionKernel {
@@ -30,7 +53,7 @@ struct AttentionKernel {
     return kRowsMost * (2 * static_cast<size_t>(head_dim) + 2 * kKvBlockTokens);
   }
 
-  template <uint32_t kRows>
+  template <uint32_t kRows, KvFormat kFormat>
   struct Pass {
     const AttentionTask& task;
     float cap;  // of the scores, which are in powers of two
@@ -72,7 +95,7 @@ struct AttentionKernel {
         Lanes k[kWide];
 #pragma GCC unroll 16
         for (uint32_t v = 0; v < kWide; v++)
-          k[v] = load_f16(keys + d * kKvBlockTokens + (vector + v) * kLanes);
+          k[v] = load_kv<kFormat>(keys, d * kKvBlockTokens + (vector + v) * kLanes);
 #pragma GCC unroll 16
         for (uint32_t r = 0; r < kRows; r++) {
           const Lanes q = broadcast(queries[d * kRows + r]);
@@ -83,8 +106,10 @@ struct AttentionKernel {
 #pragma GCC unroll 16
       for (uint32_t r = 0; r < kRows; r++) {
 #pragma GCC unroll 16
-        for (uint32_t v = 0; v < kWide; v++)
-          store(probabilities + r * kKvBlockTokens + (vector + v) * kLanes, s[r][v]);
+        for (uint32_t v = 0; v < kWide; v++) {
+          const uint32_t token = (vector + v) * kLanes;
+          store(probabilities + r * kKvBlockTokens + token, scaled<kFormat>(s[r][v], keys, head_dim, token));
+        }
       }
     }
 
@@ -115,16 +140,17 @@ struct AttentionKernel {
       return largest(maximum(low, high));
     }
 
-    // Turns a row's scores into probabilities and adds them to its sums. exp2 clamps at 2^-126, so tokens
-    // outside [from, valid) are cleared.
-    void soften(uint32_t r, uint32_t from, uint32_t valid, float peak, float correction) {
+    // Turns a row's scores into probabilities, adds them to its sums, and gives them their values' scales.
+    // exp2 clamps at 2^-126, so tokens outside [from, valid) are cleared.
+    void soften(const uint16_t* values, uint32_t r, uint32_t from, uint32_t valid, float peak,
+                float correction) {
       float* row = probabilities + r * kKvBlockTokens;
       const Lanes shift = broadcast(peak);
       Lanes low = exp2_lanes(subtract(load(row), shift));
       Lanes high = exp2_lanes(subtract(load(row + kLanes), shift));
       mask(low, high, from, valid, zero());
-      store(row, low);
-      store(row + kLanes, high);
+      store(row, scaled<kFormat>(low, values, head_dim, 0));
+      store(row + kLanes, scaled<kFormat>(high, values, head_dim, kLanes));
       float* total = sums + r * kKvBlockTokens;
       store(total, fused(load(total), broadcast(correction), low));
       store(total + kLanes, fused(load(total + kLanes), broadcast(correction), high));
@@ -148,7 +174,8 @@ struct AttentionKernel {
       for (uint32_t t = begin; t < end; t++) {
         Lanes value[kSpan];
 #pragma GCC unroll 16
-        for (uint32_t v = 0; v < kSpan; v++) value[v] = load_f16(values + t * head_dim + d + v * kLanes);
+        for (uint32_t v = 0; v < kSpan; v++)
+          value[v] = load_kv<kFormat>(values, t * head_dim + d + v * kLanes);
 #pragma GCC unroll 16
         for (uint32_t r = 0; r < kCount; r++) {
           const Lanes p = broadcast(probabilities[(row + r) * kKvBlockTokens + t]);
@@ -194,7 +221,7 @@ struct AttentionKernel {
       store(corrections, exp2_lanes(subtract(load(peaks), load(next))));
       store(peaks, load(next));
       for (uint32_t r = 0; r < kRows; r++) {
-        if (from[r] < valid[r]) soften(r, from[r], valid[r], next[r], corrections[r]);
+        if (from[r] < valid[r]) soften(values, r, from[r], valid[r], next[r], corrections[r]);
       }
       if (shared_from >= shared) {
         for (uint32_t r = 0; r < kRows; r++) {
@@ -230,14 +257,14 @@ struct AttentionKernel {
     }
   };
 
-  template <uint32_t kRows>
+  template <uint32_t kRows, KvFormat kFormat>
   static void run_pass(const AttentionTask& task, uint32_t head_dim, float scale, float* scratch,
                        uint32_t first_row) {
     float* probabilities = scratch;
     float* sums = probabilities + kRowsMost * kKvBlockTokens;
     float* outputs = sums + kRowsMost * kKvBlockTokens;
     float* queries = outputs + kRowsMost * head_dim;
-    Pass<kRows> pass{
+    Pass<kRows, kFormat> pass{
         task, task.soft_cap * kLog2E, head_dim, first_row, queries, probabilities, sums, outputs, {}, {}, {}};
     pass.begin(scale);
     // Rows are in order of position: the first looks back furthest, the last has the longest context.
@@ -250,12 +277,12 @@ struct AttentionKernel {
     pass.end();
   }
 
-  template <uint32_t kRows>
+  template <uint32_t kRows, KvFormat kFormat>
   static void dispatch(uint32_t rows, const AttentionTask& task, uint32_t head_dim, float scale,
                        float* scratch, uint32_t first_row) {
     if constexpr (kRows > 0) {
-      if (rows == kRows) return run_pass<kRows>(task, head_dim, scale, scratch, first_row);
-      dispatch<kRows - 1>(rows, task, head_dim, scale, scratch, first_row);
+      if (rows == kRows) return run_pass<kRows, kFormat>(task, head_dim, scale, scratch, first_row);
+      dispatch<kRows - 1, kFormat>(rows, task, head_dim, scale, scratch, first_row);
     }
   }
 
@@ -266,7 +293,11 @@ struct AttentionKernel {
     const float scale2 = scale * kLog2E;
     for (uint32_t pass = 0, first = 0; pass < passes; pass++) {
       const uint32_t count = rows / passes + (pass < rows % passes ? 1 : 0);
-      dispatch<kRowsMost>(count, task, head_dim, scale2, scratch, first);
+      if (task.format == KvFormat::kFloat16) {
+        dispatch<kRowsMost, KvFormat::kFloat16>(count, task, head_dim, scale2, scratch, first);
+      } else {
+        dispatch<kRowsMost, KvFormat::kInt8>(count, task, head_dim, scale2, scratch, first);
+      }
       first += count;
     }
   }

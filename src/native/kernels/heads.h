@@ -2,6 +2,8 @@
 // lanes_*.h.
 #pragma once
 
+#include "activations.h"
+#include "attention.h"
 #include "kernels.h"
 
 namespace streamserve {
@@ -36,14 +38,53 @@ inline void rope(float* x, uint32_t heads, uint32_t head_dim, uint32_t rotated, 
   }
 }
 
-inline void store_kv(const float* key, const float* value, uint32_t head_dim, uint32_t slot, uint16_t* keys,
-                     uint16_t* values) {
+inline void store_kv_f16(const float* key, const float* value, uint32_t head_dim, uint32_t slot,
+                         uint16_t* keys, uint16_t* values) {
   for (uint32_t d = 0; d < head_dim; d += kLanes) {
     uint16_t halves[kLanes];
     store_f16(halves, load(key + d));
     for (uint32_t i = 0; i < kLanes; i++) keys[(d + i) * kKvBlockTokens + slot] = halves[i];
     store_f16(values + static_cast<size_t>(slot) * head_dim + d, load(value + d));
   }
+}
+
+// Quantises one head of one token; returns its scale.
+inline float quantise_head(const float* x, uint32_t head_dim, int8_t* quants) {
+  uint32_t bits = 0;
+  for (uint32_t d = 0; d < head_dim; d += kLanes) {
+    const Lanes values = load(x + d);
+    const uint32_t here = largest_magnitude_bits(values, values);
+    bits = here > bits ? here : bits;
+  }
+  const auto [scale, inverse] = int8_scale(bits);
+  if (inverse > 0.0F) {
+    for (uint32_t d = 0; d < head_dim; d += kLanes) {
+      round_to_int8(multiply(load(x + d), broadcast(inverse)), quants + d);
+    }
+  } else {
+    std::memset(quants, 0, head_dim);
+  }
+  return scale;
+}
+
+inline void store_kv_int8(const float* key, const float* value, uint32_t head_dim, uint32_t slot,
+                          uint16_t* keys, uint16_t* values) {
+  int8_t quants[kHeadDimMost];
+  auto* key_quants = reinterpret_cast<int8_t*>(keys);
+  auto* value_quants = reinterpret_cast<int8_t*>(values);
+  const size_t scale_at = static_cast<size_t>(head_dim) * kKvBlockTokens + slot * sizeof(float);
+  const float key_scale = quantise_head(key, head_dim, quants);
+  for (uint32_t d = 0; d < head_dim; d++) key_quants[d * kKvBlockTokens + slot] = quants[d];
+  std::memcpy(key_quants + scale_at, &key_scale, sizeof(float));
+  const float value_scale =
+      quantise_head(value, head_dim, value_quants + static_cast<size_t>(slot) * head_dim);
+  std::memcpy(value_quants + scale_at, &value_scale, sizeof(float));
+}
+
+inline void store_kv(KvFormat format, const float* key, const float* value, uint32_t head_dim, uint32_t slot,
+                     uint16_t* keys, uint16_t* values) {
+  auto* store_as = format == KvFormat::kFloat16 ? store_kv_f16 : store_kv_int8;
+  store_as(key, value, head_dim, slot, keys, values);
 }
 
 }  // namespace

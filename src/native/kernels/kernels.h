@@ -79,9 +79,21 @@ struct Activations {
   uint8_t* data;
 };
 
-// Attention of consecutive query positions of one sequence, for the query heads that share one KV head.
-// K and V of a block are f16: keys [head_dim][kKvBlockTokens] (transposed), values
+// How a block keeps the keys and the values of a head: keys [head_dim][kKvBlockTokens] (transposed), values
 // [kKvBlockTokens][head_dim].
+enum class KvFormat : uint8_t {
+  kFloat16,
+  kInt8,  // and then an f32 scale a token, [kKvBlockTokens]: largest magnitude / 127
+};
+
+// Length of one head's keys, or of its values, in a block of `tokens`, in 16-bit words: the unit of every
+// place in a block.
+static constexpr size_t kv_part_words(KvFormat format, uint32_t head_dim, uint32_t tokens) {
+  const size_t values = static_cast<size_t>(head_dim) * tokens;
+  return format == KvFormat::kFloat16 ? values : values / 2 + 2 * static_cast<size_t>(tokens);
+}
+
+// Attention of consecutive query positions of one sequence, for the query heads that share one KV head.
 struct AttentionTask {
   const float* queries;  // position p, head h at queries + p*query_stride + h*head_dim; RoPE applied
   size_t query_stride;   // floats
@@ -91,12 +103,13 @@ struct AttentionTask {
   uint32_t heads;
   uint32_t context;  // tokens up to the first position, itself included; the next one has one more
   const uint16_t* const* blocks;  // the sequence's KV blocks, in order of position
-  size_t key_offset;    // where this layer's and KV head's keys begin in every block, in f16 elements
+  size_t key_offset;    // where this layer's and KV head's keys begin in every block, in 16-bit words
   size_t value_offset;  // likewise for values
   // A position attends to so many tokens, the latest, itself included; 0: to all.
   uint32_t window = 0;
   // Scores s become cap * tanh(s / cap); 0: they stay as they are.
   float soft_cap = 0;
+  KvFormat format = KvFormat::kFloat16;
 };
 
 enum class RopeStyle : uint8_t {
@@ -144,10 +157,11 @@ struct Kernels {
   // sines: rotated/2 floats. rotated: a multiple of 16, at most head_dim.
   void (*rope)(float* x, uint32_t heads, uint32_t head_dim, uint32_t rotated, const float* cosines,
                const float* sines, RopeStyle style);
-  // Stores one head's k and v of one token as f16 (round to nearest even) at `slot` (0..kKvBlockTokens-1) of
-  // a block; `keys` and `values` are where this layer's and head's parts of the block begin.
-  void (*store_kv)(const float* key, const float* value, uint32_t head_dim, uint32_t slot, uint16_t* keys,
-                   uint16_t* values);
+  // Stores one head's k and v of one token in `format` (rounded to nearest even) at `slot`
+  // (0..kKvBlockTokens-1) of a block; `keys` and `values` are where this layer's and head's parts of the
+  // block begin. What is not finite makes an int8 scale NaN, so that it shows in every score.
+  void (*store_kv)(KvFormat format, const float* key, const float* value, uint32_t head_dim, uint32_t slot,
+                   uint16_t* keys, uint16_t* values);
   // softmax(q.K * scale) V, over the task's window and with its soft cap. Online softmax in tiles of one
   // block, so each query position has the same result however positions are grouped into tasks. head_dim: a
   // multiple of 16, at most 256. scratch: 64-byte aligned, attention_scratch_floats(head_dim) floats, one a

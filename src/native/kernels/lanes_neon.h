@@ -58,6 +58,13 @@ inline void store_f16(uint16_t* to, const Lanes& x) {
   vst1_u16(to + 8, vreinterpret_u16_f16(vcvt_f16_f32(x.q[2])));
   vst1_u16(to + 12, vreinterpret_u16_f16(vcvt_f16_f32(x.q[3])));
 }
+inline Lanes load_int8(const int8_t* from) {
+  const int8x16_t bytes = vld1q_s8(from);
+  const int16x8_t low = vmovl_s8(vget_low_s8(bytes));
+  const int16x8_t high = vmovl_s8(vget_high_s8(bytes));
+  return {{vcvtq_f32_s32(vmovl_s16(vget_low_s16(low))), vcvtq_f32_s32(vmovl_s16(vget_high_s16(low))),
+           vcvtq_f32_s32(vmovl_s16(vget_low_s16(high))), vcvtq_f32_s32(vmovl_s16(vget_high_s16(high)))}};
+}
 inline Lanes load_bf16(const uint16_t* from) {
   return each_four([&](int i) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(from + 4 * i), 16)); });
 }

@@ -47,6 +47,9 @@ inline Lanes load_f16(const uint16_t* from) {
 inline void store_f16(uint16_t* to, const Lanes& x) {
   for (uint32_t i = 0; i < kLanes; i++) to[i] = f32_to_f16(x.at[i]);
 }
+inline Lanes load_int8(const int8_t* from) {
+  return each_lane([&](uint32_t i) { return static_cast<float>(from[i]); });
+}
 inline Lanes load_bf16(const uint16_t* from) {
   return each_lane([&](uint32_t i) { return bf16_to_f32(from[i]); });
 }

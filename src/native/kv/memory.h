@@ -24,11 +24,10 @@ class LargeMemory {
   size_t size_ = 0;
 };
 
-// The f16 elements of a KV pool.
+// The 16-bit words of a KV pool.
 class KvMemory {
  public:
-  explicit KvMemory(size_t elements)
-      : memory_(elements * sizeof(uint16_t), "the KV pool (engine.kvTokens)") {}
+  explicit KvMemory(size_t words) : memory_(words * sizeof(uint16_t), "the KV pool (engine.kvTokens)") {}
   uint16_t* data() const { return reinterpret_cast<uint16_t*>(memory_.bytes()); }
 
  private:

@@ -22,7 +22,7 @@ ChainHash random_root() {
 KvPool::KvPool(const KvLayout& layout, uint32_t blocks)
     : layout_(layout),
       total_(blocks),
-      memory_(size_t{blocks} * layout.block_elements()),
+      memory_(size_t{blocks} * layout.block_words()),
       references_(blocks),
       prefixes_(blocks, layout.block_tokens, layout.attention_tokens),
       root_(random_root()) {

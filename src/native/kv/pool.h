@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "kernels/kernels.h"
 #include "kv/memory.h"
 #include "kv/prefix_cache.h"
 #include "kv/sequence.h"
@@ -18,19 +19,18 @@ struct KvLayout {
   uint32_t kv_heads = 0;
   uint32_t head_dim = 0;
   uint32_t block_tokens = 0;
-
-  // In f16 elements: a block holds, for each layer and KV head, keys and then values of block_tokens tokens.
-  size_t head_elements() const { return size_t{head_dim} * block_tokens; }
-  size_t key_offset(uint32_t layer, uint32_t head) const {
-    return (size_t{layer} * kv_heads + head) * 2 * head_elements();
-  }
-  size_t value_offset(uint32_t layer, uint32_t head) const {
-    return key_offset(layer, head) + head_elements();
-  }
+  KvFormat format = KvFormat::kFloat16;
   // Tokens of context whose attention costs as much as everything else of a token: says how much dearer late
   // blocks are to compute again.
   double attention_tokens = 4096;
-  size_t block_elements() const { return size_t{layers} * kv_heads * 2 * head_elements(); }
+
+  // In 16-bit words: a block holds, for each layer and KV head, keys and then values of block_tokens tokens.
+  size_t part_words() const { return kv_part_words(format, head_dim, block_tokens); }
+  size_t key_offset(uint32_t layer, uint32_t head) const {
+    return (size_t{layer} * kv_heads + head) * 2 * part_words();
+  }
+  size_t value_offset(uint32_t layer, uint32_t head) const { return key_offset(layer, head) + part_words(); }
+  size_t block_words() const { return size_t{layers} * kv_heads * 2 * part_words(); }
 };
 
 struct KvCounts {
@@ -62,7 +62,7 @@ class KvPool {
 
   const KvLayout& layout() const { return layout_; }
   // Address space of the blocks.
-  size_t bytes() const { return size_t{total_} * layout_.block_elements() * sizeof(uint16_t); }
+  size_t bytes() const { return size_t{total_} * layout_.block_words() * sizeof(uint16_t); }
   KvCounts counts() const;
 
   // A new sequence of `lane`. Leading full blocks of `prompt` that are in the prefix cache are shared, at
@@ -87,8 +87,8 @@ class KvPool {
   // enter the prefix cache. True when the sequence lives on.
   bool settle(Sequence& sequence);
 
-  // Where a block's f16 elements begin.
-  uint16_t* block(uint32_t index) const { return memory_.data() + size_t{index} * layout_.block_elements(); }
+  // Where a block begins.
+  uint16_t* block(uint32_t index) const { return memory_.data() + size_t{index} * layout_.block_words(); }
 
   static constexpr uint32_t kMostSequences = 1 << 16;
 

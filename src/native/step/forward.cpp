@@ -330,8 +330,9 @@ void Forward::rotate(uint32_t layer, uint32_t begin, uint32_t end) {
                   style);
     uint16_t* block = pool_.block(row.sequence->blocks[position / layout.block_tokens]);
     for (uint32_t h = 0; h < config_.kv_heads; ++h) {
-      kernels_.store_kv(key + size_t{h} * config_.head_dim, value + size_t{h} * config_.head_dim,
-                        config_.head_dim, position % layout.block_tokens, block + layout.key_offset(layer, h),
+      kernels_.store_kv(layout.format, key + size_t{h} * config_.head_dim,
+                        value + size_t{h} * config_.head_dim, config_.head_dim,
+                        position % layout.block_tokens, block + layout.key_offset(layer, h),
                         block + layout.value_offset(layer, h));
     }
   }
@@ -354,6 +355,7 @@ void Forward::attend(uint32_t layer, const AttentionChunk& chunk, ThreadScratch 
   task.value_offset = pool_.layout().value_offset(layer, chunk.kv_head);
   task.window = config_.kinds[layer].window;
   task.soft_cap = config_.attention_cap;
+  task.format = pool_.layout().format;
   kernels_.attention(task, config_.head_dim, config_.attention_scale, scratch.floats.data());
 }
 

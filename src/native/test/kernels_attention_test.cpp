@@ -15,16 +15,16 @@ constexpr uint32_t kHeadDims[] = {64, 80, 96, 128, 256};
 // The KV of one KV head, in blocks that begin with `padding` elements of something else.
 struct Cache {
   Cache(const Kernels& kernels, const std::vector<float>& keys, const std::vector<float>& values,
-        uint32_t tokens, uint32_t head_dim, uint16_t rest)
-      : key_offset(32), value_offset(32 + head_dim * kKvBlockTokens) {
+        uint32_t tokens, uint32_t head_dim, uint16_t rest, KvFormat format = KvFormat::kFloat16)
+      : key_offset(32), value_offset(32 + kv_part_words(format, head_dim, kKvBlockTokens)) {
     const uint32_t count = (tokens + kKvBlockTokens - 1) / kKvBlockTokens;
     for (uint32_t b = 0; b < count; b++) {
-      blocks.emplace_back(value_offset + head_dim * kKvBlockTokens, rest);
+      blocks.emplace_back(2 * value_offset - key_offset, rest);
       table.push_back(blocks.back().data());
     }
     for (uint32_t t = 0; t < tokens; t++) {
       uint16_t* block = blocks[t / kKvBlockTokens].data();
-      kernels.store_kv(&keys[t * head_dim], &values[t * head_dim], head_dim, t % kKvBlockTokens,
+      kernels.store_kv(format, &keys[t * head_dim], &values[t * head_dim], head_dim, t % kKvBlockTokens,
                        block + key_offset, block + value_offset);
     }
   }
@@ -43,6 +43,7 @@ struct Case {
   std::vector<float> values;
   uint32_t window = 0;
   float cap = 0;
+  KvFormat format = KvFormat::kFloat16;
   float scale() const { return 1.0F / std::sqrt(static_cast<float>(head_dim)); }
   size_t stride() const { return static_cast<size_t>(heads) * head_dim; }
 };
@@ -55,7 +56,8 @@ Case make_case(uint32_t head_dim, uint32_t heads, uint32_t tokens, uint32_t seed
           random_floats(static_cast<size_t>(tokens) * head_dim, seed + 1),
           random_floats(static_cast<size_t>(tokens) * head_dim, seed + 2),
           0,
-          0};
+          0,
+          KvFormat::kFloat16};
 }
 
 // Positions [first, first + count) as one task.
@@ -73,7 +75,8 @@ void attend(const Kernels& kernels, const Case& c, const Cache& cache, uint32_t 
                            cache.key_offset,
                            cache.value_offset,
                            c.window,
-                           c.cap};
+                           c.cap,
+                           c.format};
   kernels.attention(task, c.head_dim, c.scale(), scratch.floats());
 }
 
@@ -113,17 +116,39 @@ void round_to_f16(std::vector<float>& values) {
   }
 }
 
+// Multiples of 2^-5 up to 127 of them, which each head reaches: its scale is 2^-5, and int8 keeps it exactly.
+void round_to_int8(std::vector<float>& values, uint32_t head_dim) {
+  for (size_t i = 0; i < values.size(); i++) {
+    const float steps = std::clamp(std::round(values[i] * 32.0F), -127.0F, 127.0F);
+    values[i] = (i % head_dim == 0 ? 127.0F : steps) / 32.0F;
+  }
+}
+
+// Changes keys and values to what the case's format keeps exactly.
+void round_to_format(Case& c) {
+  for (std::vector<float>* values : {&c.keys, &c.values}) {
+    if (c.format == KvFormat::kFloat16) {
+      round_to_f16(*values);
+    } else {
+      round_to_int8(*values, c.head_dim);
+    }
+  }
+}
+
 }  // namespace
 
 UNIT_TEST(kernels_attention_is_near_double_precision) {
   for (const uint32_t head_dim : kHeadDims) {
-    for (const uint32_t heads : {1U, 3U, 8U}) {
+    for (const auto& [heads, format] : {std::pair{1U, KvFormat::kFloat16},
+                                        {3U, KvFormat::kFloat16},
+                                        {8U, KvFormat::kFloat16},
+                                        {3U, KvFormat::kInt8}}) {
       Case c = make_case(head_dim, heads, 71, head_dim + heads);
-      round_to_f16(c.keys);
-      round_to_f16(c.values);
+      c.format = format;
+      round_to_format(c);
       const std::vector<double> exact = reference(c);
       for (const Kernels* family : runnable_families()) {
-        const Cache cache(*family, c.keys, c.values, c.tokens, head_dim, 0);
+        const Cache cache(*family, c.keys, c.values, c.tokens, head_dim, 0, format);
         std::vector<float> out(c.queries.size());
         attend(*family, c, cache, 0, c.tokens, out);
         for (size_t i = 0; i < out.size(); i++) CHECK_NEAR(out[i], exact[i], 1e-3);
@@ -138,11 +163,11 @@ UNIT_TEST(kernels_attention_keeps_to_its_window_and_cap) {
       Case c = make_case(80, 3, 133, window);
       c.window = window;
       c.cap = cap;
-      round_to_f16(c.keys);
-      round_to_f16(c.values);
+      c.format = window % 2 ? KvFormat::kFloat16 : KvFormat::kInt8;
+      round_to_format(c);
       const std::vector<double> exact = reference(c);
       for (const Kernels* family : runnable_families()) {
-        const Cache cache(*family, c.keys, c.values, c.tokens, c.head_dim, 0);
+        const Cache cache(*family, c.keys, c.values, c.tokens, c.head_dim, 0, c.format);
         std::vector<float> out(c.queries.size());
         attend(*family, c, cache, 0, c.tokens, out);
         for (size_t i = 0; i < out.size(); i++) CHECK_NEAR(out[i], exact[i], 1e-3);
@@ -168,21 +193,29 @@ UNIT_TEST(kernels_attention_never_reads_blocks_outside_the_window) {
 }
 
 UNIT_TEST(kernels_attention_of_a_position_does_not_depend_on_its_company) {
-  for (const auto& [head_dim, window, cap] :
-       {std::tuple{64U, 0U, 0.0F}, {80U, 0U, 0.0F}, {80U, 5U, 0.0F}, {96U, 33U, 2.0F}, {128U, 40U, 0.0F}}) {
+  constexpr auto kInt8 = KvFormat::kInt8;
+  constexpr auto kFloat16 = KvFormat::kFloat16;
+  for (const auto& [head_dim, window, cap, format] : {std::tuple{64U, 0U, 0.0F, kFloat16},
+                                                      {80U, 0U, 0.0F, kFloat16},
+                                                      {80U, 5U, 0.0F, kFloat16},
+                                                      {96U, 33U, 2.0F, kFloat16},
+                                                      {128U, 40U, 0.0F, kFloat16},
+                                                      {64U, 0U, 0.0F, kInt8},
+                                                      {80U, 33U, 2.0F, kInt8}}) {
     for (const uint32_t heads : {1U, 3U, 5U}) {
       Case c = make_case(head_dim, heads, 100, 20 + heads);
       c.window = window;
       c.cap = cap;
+      c.format = format;
       const Kernels& portable = *choose_kernels("portable");
       std::vector<float> expected(c.queries.size());
       {
-        // Slots beyond the context hold NaN, which must not matter.
-        const Cache cache(portable, c.keys, c.values, c.tokens, head_dim, 0x7E00);
+        // Slots beyond the context hold NaN, as f16 and as scales, which must not matter.
+        const Cache cache(portable, c.keys, c.values, c.tokens, head_dim, 0x7FFF, format);
         attend(portable, c, cache, 0, c.tokens, expected);
       }
       for (const Kernels* family : runnable_families()) {
-        const Cache cache(*family, c.keys, c.values, c.tokens, head_dim, 0x7E00);
+        const Cache cache(*family, c.keys, c.values, c.tokens, head_dim, 0x7FFF, format);
         for (const uint32_t together : {1U, 2U, 3U, 4U, 7U, 13U, 32U, 100U}) {
           std::vector<float> out(c.queries.size());
           for (uint32_t first = 0; first < c.tokens; first += together) {
@@ -226,6 +259,36 @@ UNIT_TEST(kernels_store_kv_rounds_to_nearest_even_like_the_portable_family) {
   for (const Kernels* family : runnable_families()) {
     const Cache cache(*family, values, values, 1, head_dim, 0);
     CHECK(cache.blocks == expected.blocks);
+  }
+}
+
+UNIT_TEST(kernels_store_kv_as_int8_stays_within_half_a_step_and_shows_what_is_not_finite) {
+  const Kernels& portable = *choose_kernels("portable");
+  for (const uint32_t head_dim : kHeadDims) {
+    std::vector<float> keys = random_floats(3 * head_dim, 41);
+    std::vector<float> values = random_floats(3 * head_dim, 42);
+    std::fill_n(keys.begin() + head_dim, head_dim, 0.0F);
+    values[2 * head_dim + 5] = std::nanf("");
+    const Cache expected(portable, keys, values, 3, head_dim, 0, KvFormat::kInt8);
+    const auto* stored = reinterpret_cast<const int8_t*>(expected.blocks[0].data() + expected.key_offset);
+    const auto* scales = reinterpret_cast<const float*>(stored + size_t{head_dim} * kKvBlockTokens);
+    for (uint32_t t = 0; t < 2; t++) {
+      float largest = 0;
+      for (uint32_t d = 0; d < head_dim; d++) largest = std::max(largest, std::abs(keys[t * head_dim + d]));
+      for (uint32_t d = 0; d < head_dim; d++) {
+        CHECK_NEAR(static_cast<float>(stored[d * kKvBlockTokens + t]) * scales[t], keys[t * head_dim + d],
+                   largest / 254 * 1.0001);
+      }
+    }
+    const auto* stored_values =
+        reinterpret_cast<const int8_t*>(expected.blocks[0].data() + expected.value_offset);
+    const auto* value_scales =
+        reinterpret_cast<const float*>(stored_values + size_t{head_dim} * kKvBlockTokens);
+    CHECK(std::isfinite(value_scales[1]) && std::isnan(value_scales[2]));
+    for (const Kernels* family : runnable_families()) {
+      const Cache cache(*family, keys, values, 3, head_dim, 0, KvFormat::kInt8);
+      CHECK(cache.blocks == expected.blocks);
+    }
   }
 }
 

@@ -100,6 +100,16 @@ UNIT_TEST(kv_chains_begin_anew_in_every_pool) {
   CHECK(!(chain_of() == chain_of()));
 }
 
+UNIT_TEST(kv_int8_takes_a_byte_a_value_and_a_scale_a_token) {
+  const KvLayout f16{2, 3, 64, 32};
+  const KvLayout int8{2, 3, 64, 32, KvFormat::kInt8};
+  CHECK_EQUAL(KvPool(f16, 5).bytes(), size_t{5} * 2 * 3 * 2 * 32 * 64 * 2);
+  CHECK_EQUAL(KvPool(int8, 5).bytes(), size_t{5} * 2 * 3 * 2 * 32 * (64 + 4));
+  // Parts begin at multiples of 64 bytes, where vectors are loaded from.
+  CHECK_EQUAL(int8.value_offset(1, 2) * 2 % 64, size_t{0});
+  CHECK_EQUAL(int8.value_offset(1, 2) + int8.part_words(), int8.block_words());
+}
+
 UNIT_TEST(kv_exhaustion_changes_nothing) {
   KvPool pool(kLayout, 2);
   uint32_t cached = 0;
