@@ -10,6 +10,7 @@ import { addPrefixCacheCommand } from "./prefix-cache/command.js";
 import { addRoutingCommand } from "./routing/command.js";
 import { addRuntimeCommand } from "./runtime/command.js";
 import { addSpeculationCommand } from "./speculation/command.js";
+import { addStartCommand } from "./start/command.js";
 
 /**
  * Runs `streamserve bench <arguments>`. A failure that the user can mend is printed as one sentence and leaves
@@ -26,6 +27,7 @@ export async function runBench(args: readonly string[]): Promise<void> {
   addOverheadCommand(program);
   addSpeculationCommand(program);
   addMemoryCommand(program);
+  addStartCommand(program);
   addPrefixCacheCommand(program);
   addRoutingCommand(program);
   addPlotCommand(program);

@@ -4,10 +4,12 @@ import { closeEngine, type EngineInfo, engineKv, NativeLane, openEngine } from "
 import { packedCache } from "../engine/packed-cache.js";
 import { StreamServeError } from "../errors.js";
 import type { GenerationService } from "../gateway/generation.js";
+import { partDone } from "../runtime/start-times.js";
 import { ActorSystem } from "../runtime/threads/system.js";
 import { calibrate } from "./calibrate.js";
 import { deployment, gatewayOptions, leastRingBytes } from "./deployment.js";
 import { GatewayActor } from "./gateway.js";
+import { keptCalibrations } from "./kept-calibrations.js";
 import type { Calibrations } from "./step-cost-priors.js";
 
 /** A model served by its actors, each on its thread. */
@@ -53,8 +55,9 @@ export async function startRuntime(
     }),
   );
   if (engine.notice !== "") notice(engine.notice);
+  partDone(`weights (${engine.weightsFrom})`);
   try {
-    const runtime = await startOver(config, engine, 0);
+    const runtime = await startOver(config, engine, 0, modelPath);
     return {
       ...runtime,
       stop: async (graceMs) => {
@@ -81,12 +84,14 @@ function requireRoomyRings(config: Config): void {
 
 /**
  * Starts the actors over an engine that is open, and leaves it open when they stop: several runtimes may share one.
- * Their lanes are numbered from `firstLane`, 2 * pairs + 1 of them. Throws as `startRuntime` does.
+ * Their lanes are numbered from `firstLane`, 2 * pairs + 1 of them. Steps are timed, or their times remembered if
+ * `modelPath` says of which model. Throws as `startRuntime` does.
  */
 export async function startOver(
   config: Config,
   engine: EngineInfo,
   firstLane: number,
+  modelPath?: string,
 ): Promise<ServingRuntime> {
   requireRoomyRings(config);
   const { totalBlocks } = engineKv(engine.id);
@@ -105,9 +110,11 @@ export async function startOver(
     restarts: system?.restarts ?? 0,
     kv: engineKv(engine.id),
   }));
+  const measure = () => calibrations(config, engine, firstLane + 2 * config.pairs);
   system = await ActorSystem.start(
     deployment(config, {
-      calibrations: calibrations(config, engine, firstLane + 2 * config.pairs),
+      calibrations:
+        modelPath === undefined ? measure() : keptCalibrations(config, engine, modelPath, measure),
       totalBlocks,
       blockTokens: engine.blockTokens,
       firstLane,
@@ -119,6 +126,7 @@ export async function startOver(
     }),
     { behaviours: { gateway }, tracing: config.runtime.trace },
   );
+  partDone("actors");
   const started = system;
   // Given up, it hears nothing any more: whoever waits for it is told now.
   started.on("failed", ({ name }) => {
