@@ -95,9 +95,7 @@ const squaredError = (a: readonly number[], b: readonly number[]) =>
   a.reduce((sum, x, i) => sum + (x - b[i]!) ** 2, 0);
 
 describe.each<QuantisedFormat>(["q4_0", "q4_1", "q8_0"])("%s", (format) => {
-  test("no block is rounded worse than by its span, most better", () => {
-    let better = 0;
-    let blocks = 0;
+  test("no block is rounded worse than by its span", () => {
     const weight = fc.float({ min: -4, max: 4, noNaN: true });
     const block = fc.oneof(
       fc.array(weight, { minLength: 32, maxLength: 32 }),
@@ -121,13 +119,29 @@ describe.each<QuantisedFormat>(["q4_0", "q4_1", "q8_0"])("%s", (format) => {
           const reference = squaredError(bySpan(format, given), given);
           // f32 arithmetic inside, f64 here.
           expect(error).toBeLessThanOrEqual(reference * (1 + 1e-4) + 1e-12);
-          blocks++;
-          if (error < reference * 0.98) better++;
         }
       }),
       { numRuns: 60 },
     );
-    expect(better / blocks).toBeGreaterThan(format === "q8_0" ? 0.1 : 0.4);
+  });
+
+  test("ordinary weights are rounded better than by their spans", () => {
+    // Sums of four sines of unrelated frequencies are nearly bell-shaped.
+    const values = Float32Array.from({ length: TINY.embedding * TINY.embedding }, (_, k) =>
+      [1.3, 2.7, 4.1, 7.9].reduce((sum, frequency) => sum + Math.sin(frequency * (k + 1) ** 1.1), 0),
+    );
+    const source = new Quantiser(withWeights(values), 2);
+    const bytes = source.tensor("blk.0.attn_q.weight", format);
+    source.close();
+    const { blockBytes } = QUANTISED_FORMATS[format];
+    let mine = 0;
+    let reference = 0;
+    for (let at = 0; at < values.length / 32; at++) {
+      const given = [...values.subarray(32 * at, 32 * (at + 1))];
+      mine += squaredError(widen(format, new DataView(bytes.buffer, at * blockBytes, blockBytes)), given);
+      reference += squaredError(bySpan(format, given), given);
+    }
+    expect(mine / reference).toBeLessThan(format === "q8_0" ? 0.99 : 0.9);
   });
 
   test("what a block can hold exactly, it does; 8 bits stay within a step", () => {

@@ -11,7 +11,10 @@ namespace {
 
 constexpr uint32_t kBlock = 32;
 // Fits of scale to rounded weights that follow each other, at most; two or three settle nearly all blocks.
-constexpr int kRefits = 4;
+constexpr int kRefits = 3;
+
+// A candidate that is worse by so much is given up: refitting seldom makes up for more.
+constexpr float kHopeless = 1.5;
 
 struct Block {
   const float* values;
@@ -42,40 +45,58 @@ void assign(const Block& block, float scale, float minimum, float* levels) {
   }
 }
 
+// Sums are kept in lanes by position, so that compilers vectorise them.
+constexpr uint32_t kLanes = 8;
+
+float total(const float (&lanes)[kLanes]) {
+  return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
+}
+
 float error_of(const Block& block, float scale, float minimum, const float* levels) {
-  float sum = 0;
-  for (uint32_t i = 0; i < kBlock; ++i) {
-    const float off = scale * levels[i] + minimum - block.values[i];
-    sum += block.importance[i] * off * off;
+  float sums[kLanes] = {};
+  for (uint32_t i = 0; i < kBlock; i += kLanes) {
+    for (uint32_t lane = 0; lane < kLanes; ++lane) {
+      const float off = scale * levels[i + lane] + minimum - block.values[i + lane];
+      sums[lane] += block.importance[i + lane] * off * off;
+    }
   }
-  return sum;
+  return total(sums);
 }
 
 // The scale, and for affine formats the minimum, that suit the levels best.
 template <bool kAffine>
 bool refit(const Block& block, const float* levels, float& scale, float& minimum) {
-  double weight = 0;
-  double level = 0;
-  double square = 0;
-  double value = 0;
-  double product = 0;
-  for (uint32_t i = 0; i < kBlock; ++i) {
-    const double w = block.importance[i];
-    weight += w;
-    level += w * levels[i];
-    square += w * levels[i] * levels[i];
-    value += w * block.values[i];
-    product += w * levels[i] * block.values[i];
+  float weights[kLanes] = {};
+  float firsts[kLanes] = {};
+  float squares[kLanes] = {};
+  float values[kLanes] = {};
+  float products[kLanes] = {};
+  for (uint32_t i = 0; i < kBlock; i += kLanes) {
+    for (uint32_t lane = 0; lane < kLanes; ++lane) {
+      const float w = block.importance[i + lane];
+      const float weighted = w * levels[i + lane];
+      weights[lane] += w;
+      firsts[lane] += weighted;
+      squares[lane] += weighted * levels[i + lane];
+      values[lane] += w * block.values[i + lane];
+      products[lane] += weighted * block.values[i + lane];
+    }
   }
+  const double square = total(squares);
+  const double product = total(products);
   if constexpr (!kAffine) {
     if (!(square > 0)) return false;
     scale = static_cast<float>(product / square);
     return true;
   }
-  const double determinant = weight * square - level * level;
-  if (!(determinant > 1e-12 * weight * square)) return false;
-  scale = static_cast<float>((weight * product - level * value) / determinant);
-  minimum = static_cast<float>((square * value - level * product) / determinant);
+  const double weight = total(weights);
+  const double first = total(firsts);
+  const double value = total(values);
+  const double determinant = weight * square - first * first;
+  // Levels that are all alike say nothing of the scale.
+  if (!(determinant > 1e-5 * weight * square)) return false;
+  scale = static_cast<float>((weight * product - first * value) / determinant);
+  minimum = static_cast<float>((square * value - first * product) / determinant);
   return true;
 }
 
@@ -97,7 +118,8 @@ void follow(const Block& block, float scale, float minimum, Rounded& best) {
       best.error = error;
       for (uint32_t i = 0; i < kBlock; ++i) best.levels[i] = static_cast<int8_t>(levels[i]);
     }
-    if (!(error < last) || !refit<kAffine>(block, levels, scale, minimum)) return;
+    if (!(error < last) || error > kHopeless * best.error || !refit<kAffine>(block, levels, scale, minimum))
+      return;
     last = error;
   }
 }
@@ -122,8 +144,8 @@ Rounded search_symmetric(const Block& block, float span, float step) {
 
 Rounded search_affine(const Block& block) {
   constexpr int kHighest = 15;
-  constexpr float kSpan = 3;
-  constexpr float kStep = 0.25;
+  constexpr float kSpan = 2;
+  constexpr float kStep = 0.5;
   const auto [low, high] = std::minmax_element(block.values, block.values + kBlock);
   Rounded best;
   follow<0, kHighest, true>(block, (*high - *low) / kHighest, *low, best);
@@ -161,7 +183,7 @@ uint8_t* write_block(Format format, const Block& block, uint8_t* out) {
     return out + kBlock;
   }
   if (format == Format::kQ4_0) {
-    const Rounded rounded = search_symmetric<-8, 7>(block, 2, 0.125);
+    const Rounded rounded = search_symmetric<-8, 7>(block, 1.5, 0.25);
     return write_nibbles(write_u16(out, rounded.scale), rounded, -8);
   }
   const Rounded rounded = search_affine(block);
