@@ -11,6 +11,8 @@ export default defineConfig({
     /** Loading a model and prefilling a long prompt on two shared cores takes seconds. */
     testTimeout: 60_000,
     hookTimeout: 60_000,
+    /** What is waited for comes within milliseconds, but for a machine that is busy with something else. */
+    expect: { poll: { timeout: 15_000 } },
     /** A worker thread that was not stopped must not hold up the run for ever. */
     teardownTimeout: 10_000,
     reporters: process.env.STREAMSERVE_TEST_REPORT
