@@ -180,13 +180,14 @@ function requireSameAnswers(cells: readonly Cell[]): void {
   const known = new Map<number, readonly number[]>();
   for (const cell of cells) {
     for (const [index, answer] of cell.allAnswers) {
-      const other = known.get(index);
-      if (other !== undefined && other.join() !== answer.join()) {
+      const other = known.get(index) ?? [];
+      const common = Math.min(other.length, answer.length);
+      if (other.slice(0, common).join() !== answer.slice(0, common).join()) {
         throw new BenchError(
           `Prompt ${index} of ${cell.dataset} was answered in two ways: speculation must change no output. This is a bug.`,
         );
       }
-      known.set(index, answer);
+      if (answer.length > other.length) known.set(index, answer);
     }
   }
 }

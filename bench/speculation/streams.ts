@@ -5,7 +5,7 @@ import type { GenerationService } from "#streamserve/gateway/generation.js";
 export interface Run {
   /** Output tokens a second, from the moment that all streams had their first token. */
   readonly tokensPerSecond: number;
-  /** Whole answers, by the number of their prompt. */
+  /** Answers, by the number of their prompt; those that the end of the run cut short too. */
   readonly answers: ReadonlyMap<number, readonly number[]>;
 }
 
@@ -73,6 +73,7 @@ export function runStreams(service: GenerationService, options: RunOptions): Pro
             settle();
           },
           failed: (error) => {
+            answers.set(index, ids);
             open.delete(number);
             if (error.code !== "cancelled") {
               failure ??= error;

@@ -76,11 +76,11 @@ export class DecodeRow implements Held, Holder {
     if (this.credit > 0) this.parkedSince = undefined;
   }
 
-  /** Makes the drafts that its next step might verify; returns their survival, see `planDrafts`. */
-  draft(): RowSurvival {
+  /** Makes the drafts that its next step might verify, none below `least`; returns their survival, see `planDrafts`. */
+  draft(least: number): RowSurvival {
     if (!this.drafting) return NO_DRAFTS;
     const most = Math.min(this.credit - 1, this.journey.maxTokens - this.produced - 1);
-    this.drafting.draft(this.#tokens, 1, most);
+    this.drafting.draft(this.#tokens, 1, most, least);
     return this.drafting.outlook;
   }
 

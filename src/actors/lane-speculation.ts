@@ -26,6 +26,23 @@ export interface SpeculationCounts {
 
 /** Weight of the newest step in the running means: about the last twenty steps count. */
 const NEWEST = 0.05;
+/** Tokens over which the price of a draft is averaged: the widest panel, so that a leap of the step's time counts once. */
+const PRICED = 16;
+/** Drafts are looked for down to this share of the price: some tokens are cheaper than the average one. */
+const BELOW_PRICE = 0.5;
+
+/**
+ * Survival that a draft needs to be worth looking for: what a further token costs, in tokens that the step would draw
+ * in that time anyway. With many rows that is much, and looking for what can't pay would itself slow the step.
+ */
+function priceOf(rows: number, most: number, predict: (tokens: number) => number): number {
+  const more = Math.min(PRICED, most);
+  if (more <= 0) return 1;
+  const plainMs = predict(rows);
+  const price = ((predict(rows + more) - plainMs) / more) * (rows / plainMs);
+  return Math.min(1, Math.max(0, BELOW_PRICE * price));
+}
+
 /** Drafts that are taken to hold as promised, and what a step takes away from older ones. */
 const PAR = 5;
 const FADING = 0.01;
@@ -65,9 +82,10 @@ export class LaneSpeculation {
   /** Has the rows make drafts, and decides how many of each are verified; `most` in all. */
   draft(rows: readonly DecodeRow[], plain: StepShape, most: number, ctx: Context<AppMessage>): Uint8Array {
     const startedAt = ctx.now();
-    const outlooks = rows.map((row) => row.draft());
-    const { fixedDepth } = this.options;
+    const { fixedDepth, leastSurvival } = this.options;
     const predict = (tokens: number) => this.overheadMs + this.cost.predict({ ...plain, tokens });
+    const least = Math.max(leastSurvival, fixedDepth === undefined ? priceOf(rows.length, most, predict) : 0);
+    const outlooks = rows.map((row) => row.draft(least));
     const plan =
       fixedDepth === undefined
         ? planDrafts(outlooks, most, predict, this.#held / this.#promised)

@@ -144,9 +144,12 @@ export class RowDrafts {
     }
   }
 
-  /** Writes at most `most` drafts to `into` from `offset` on; returns how many. See `survivals` and `makers`. */
-  draft(into: Uint32Array, offset: number, most: number): number {
-    const { leastSurvival, maxDepth } = this.lane.limits;
+  /**
+   * Writes at most `most` drafts to `into` from `offset` on, as far as they survive with a probability of `least`;
+   * returns how many. See `survivals` and `makers`.
+   */
+  draft(into: Uint32Array, offset: number, most: number, least = this.lane.limits.leastSurvival): number {
+    const { maxDepth } = this.lane.limits;
     const count = Math.min(most, maxDepth);
     const ahead = this.#ahead;
     ahead.copy(this.#suffix);
@@ -158,7 +161,7 @@ export class RowDrafts {
       const recent = this.#promise(RECENT);
       const maker = recent > own ? RECENT : OWN;
       survival *= Math.max(own, recent);
-      if (survival < leastSurvival || survival === 0) break;
+      if (survival < least || survival === 0) break;
       const { token } = this.#found[maker]!;
       into[offset + drafts] = token;
       this.survivals[drafts] = survival;
