@@ -57,7 +57,7 @@ const engine = z
     /** Tokens of KV in the pool that all lanes share. */
     kvTokens: count.default(16_384),
     /**
-     * How they are kept: as 16-bit floats, or as int8 with a scale a token and head, in 53 to 56% of the memory. What
+     * How they are kept: as 16-bit floats, or as int8 with a scale a token and head, in 51 to 53% of the memory. What
      * int8 costs in accuracy is in docs/decisions/kv-int8.md.
      */
     kv: z.enum(["f16", "int8"]).default("f16"),
