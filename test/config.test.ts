@@ -7,9 +7,10 @@ import { leastRingBytes } from "../dist/actors/deployment.js";
 import { protocol } from "../dist/actors/messages.js";
 import { startRuntime } from "../dist/actors/start.js";
 import { configJsonSchema, keysUnder, valuePaths } from "../dist/config/keys.js";
-import { type ConfigSources, loadConfig } from "../dist/config/load.js";
+import { type ConfigSources, loadConfig, withPlace } from "../dist/config/load.js";
 import { configSchema } from "../dist/config/schema.js";
 import { StreamServeError } from "../dist/errors.js";
+import { resolveModel } from "../dist/model/resolve.js";
 import { compileCodec } from "../dist/runtime/codec.js";
 
 /** Configurations put together from presets, files, variables and flags; and what is said of wrong ones. */
@@ -185,6 +186,32 @@ describe("mistakes", () => {
 test("config/schema.json is what the schema says (npm run schema writes it)", () => {
   const published = JSON.parse(readFileSync(new URL("../config/schema.json", import.meta.url), "utf8"));
   expect(published).toEqual(JSON.parse(JSON.stringify(configJsonSchema())));
+});
+
+describe("objectives", () => {
+  test("that this machine can't keep are refused at start, with the line, the key and the times", async () => {
+    const config = loadConfig({
+      config: fileWith("pairs: 1\nscheduler:\n  interactive:\n    ttftMs: 0.001\n"),
+      env: {},
+    });
+    const refused: unknown = await startRuntime(config, await resolveModel(config.model)).then(
+      (runtime) => runtime.stop(),
+      (error: unknown) => withPlace(error, config),
+    );
+    expect(refused).toMatchObject({
+      code: "config_invalid",
+      details: { key: "scheduler.interactive.ttftMs" },
+      message: expect.stringMatching(
+        /^"scheduler\.interactive\.ttftMs" \(.*config\.yaml, line 4\) can't be kept: the shortest prompt takes [\d.]+ ms on this machine, and 0\.001 ms are allowed/,
+      ),
+    });
+  });
+
+  test("pairs without lanes are refused with their line", () => {
+    expect(refusal({ config: fileWith("\npairs: 0\n") })).toMatch(
+      /^config_invalid: "pairs" \(.*config\.yaml, line 2\)/,
+    );
+  });
 });
 
 describe("mailboxes", () => {

@@ -1,17 +1,12 @@
 import type { ErrorCode } from "../errors.js";
 import { type AdmissionLimits, AdmissionQueue, blocksFor, type Waiting } from "../policy/admission.js";
+import { Bias } from "../policy/bias.js";
 import { Forecast, type ForecastOptions } from "../policy/forecast.js";
+import type { Objectives } from "../policy/objectives.js";
 import { type LengthQuery, OutputLengths } from "../policy/output-length.js";
 import { HoldingTime } from "../policy/waiting-time.js";
-import { type Journey, type MessageNamed, PREFILL } from "./messages.js";
-import type { Reservations, Running } from "./reservations.js";
-
-/** What a class promises; 0: nothing. */
-export interface Objectives {
-  /** Milliseconds to the first token, and per output token after it. */
-  readonly ttftMs: number;
-  readonly tpotMs: number;
-}
+import { FINISH, type Journey, type MessageNamed, PREFILL } from "./messages.js";
+import type { Prediction, Reservations, Running } from "./reservations.js";
 
 export interface AdmittingOptions {
   readonly blockTokens: number;
@@ -20,8 +15,8 @@ export interface AdmittingOptions {
   readonly admission: AdmissionLimits;
   /** By class: interactive, offline. */
   readonly objectives: readonly [Objectives, Objectives];
-  /** Share of an objective that a prediction may reach: the rest is for its error. */
-  readonly margin: number;
+  /** Share of requests that are to keep to what was predicted for them. */
+  readonly predictionShare: number;
   /** Answers remembered of each kind, and the share of them that a reservation covers. */
   readonly lengthMemory: number;
   readonly lengthShare: number;
@@ -35,6 +30,7 @@ export interface AdmittingOptions {
 
 export interface WaitingRequest extends Waiting {
   readonly journey: Journey;
+  prediction: Prediction;
 }
 
 export interface Refusal {
@@ -43,6 +39,8 @@ export interface Refusal {
   readonly retryAfterMs?: number;
 }
 
+/** Output tokens from which a request's time per token says something. */
+const TELLING_TOKENS = 8;
 /** Share of answers that are shorter than what one is expected to be: the middle. */
 const EXPECTED = 0.5;
 
@@ -56,6 +54,9 @@ export class Admitting {
   readonly forecast: Forecast;
   readonly #lengths: OutputLengths;
   readonly #holding: HoldingTime;
+  /** How far predictions fell short lately. */
+  readonly firstTokenBias: Bias;
+  readonly tokenBias: Bias;
 
   constructor(
     readonly options: AdmittingOptions,
@@ -65,6 +66,8 @@ export class Admitting {
     this.forecast = new Forecast(options.forecast);
     this.#lengths = new OutputLengths(options.lengthMemory);
     this.#holding = new HoldingTime(options.holdMemory);
+    this.firstTokenBias = new Bias(options.predictionShare);
+    this.tokenBias = new Bias(options.predictionShare);
   }
 
   /** A request as it waits: what it is expected to need. */
@@ -86,6 +89,7 @@ export class Admitting {
       offline: query.offline,
       since: now,
       deadline: message.deadline,
+      prediction: { at: now, firstTokenMs: 0, tokenMs: 0 },
     };
   }
 
@@ -93,24 +97,26 @@ export class Admitting {
   refusal(waiting: WaitingRequest): Refusal | undefined {
     const { offline, since, deadline, promptTokens } = waiting;
     const { ttftMs } = this.options.objectives[offline ? 1 : 0];
-    if (ttftMs === 0 && deadline === 0) return undefined;
     const promptMs = this.forecast.promptMs(promptTokens);
     const left = deadline > 0 ? deadline - since : Number.POSITIVE_INFINITY;
     if (promptMs > left) {
       const reason = `The prompt alone is predicted to take ${Math.ceil(promptMs)} ms: allow more time, or shorten it.`;
       return { code: "deadline_exceeded", reason };
     }
-    const promised = ttftMs > 0 ? ttftMs * this.options.margin : Number.POSITIVE_INFINITY;
-    // A prompt that is too long for the objective by itself waits no longer than that.
-    const allowed = Math.min(promptMs < promised ? promised - promptMs : promised, left - promptMs);
     const wait = this.#waitMs(waiting);
-    if (wait <= allowed) return undefined;
-    const retryAfterMs = this.#clampRetry(wait - allowed);
+    waiting.prediction = { ...waiting.prediction, firstTokenMs: wait + promptMs };
+    const { factor } = this.firstTokenBias;
+    const promised = ttftMs > 0 ? ttftMs : Number.POSITIVE_INFINITY;
+    const own = promptMs * factor;
+    // A prompt that is too long for the objective by itself waits no longer than that.
+    const allowed = Math.min(own < promised ? promised - own : promised, left - own);
+    if (wait === 0 || wait * factor <= allowed) return undefined;
+    const retryAfterMs = this.#clampRetry(wait * factor - allowed);
     const late =
       left < promised
         ? "too late for the deadline"
         : `later than scheduler.${offline ? "offline" : "interactive"}.ttftMs (${ttftMs} ms) allows for`;
-    const predicted = Math.ceil(wait + promptMs);
+    const predicted = Math.ceil((wait + promptMs) * factor);
     return {
       code: "overloaded",
       reason: `The first token is predicted in ${predicted} ms, ${late}: try again in ${retryAfterMs} ms.`,
@@ -139,11 +145,26 @@ export class Admitting {
     return this.reservations.count(offline) < this.#mostDecoding(offline);
   }
 
-  /** A request has ended: what was reserved and charged for it is set right. */
-  ended(running: Running, outputTokens: number, cut: boolean, done: boolean, now: number): void {
+  /** A request's first token is there. */
+  began(running: Running, at: number): void {
+    const { prediction } = running;
+    if (running.begun) return;
+    running.begun = true;
+    // What was interrupted, or was not predicted, says nothing.
+    if (running.attempt > 0 || prediction.firstTokenMs === 0) return;
+    this.firstTokenBias.observe(prediction.firstTokenMs, at - prediction.at);
+  }
+
+  /** A request has ended: what was reserved and charged for it is set right, and its length and pace are learnt. */
+  ended(running: Running, { outputTokens, finish, tokenMs }: MessageNamed<"ended">, now: number): void {
     this.settle(running, outputTokens);
     this.#holding.released(now - running.since);
-    if (done) this.#lengths.observe(queryOf(running.journey), outputTokens, cut);
+    if (finish !== FINISH.none) {
+      this.#lengths.observe(queryOf(running.journey), outputTokens, finish === FINISH.length);
+    }
+    if (tokenMs > 0 && !running.offline && outputTokens >= TELLING_TOKENS) {
+      this.tokenBias.observe(running.prediction.tokenMs, tokenMs);
+    }
   }
 
   /** Sets the charge for an attempt right: `outputTokens` of the whole request are there now. */
@@ -163,8 +184,8 @@ export class Admitting {
   }
 
   /** A lane's report. */
-  load(message: MessageNamed<"load">): void {
-    if (message.role === PREFILL) this.forecast.prefill(message.pair, message);
+  load(message: MessageNamed<"load">, now: number): void {
+    if (message.role === PREFILL) this.forecast.prefill(message.pair, message, now);
     else this.forecast.decode(message);
   }
 
@@ -188,8 +209,8 @@ export class Admitting {
   }
 
   #mostDecoding(offline: boolean): number {
-    const { objectives, margin } = this.options;
-    return this.forecast.mostDecoding(objectives[offline ? 1 : 0].tpotMs * margin);
+    const { tpotMs } = this.options.objectives[offline ? 1 : 0];
+    return this.forecast.mostDecoding(tpotMs / this.tokenBias.factor);
   }
 
   #clampRetry(ms: number): number {

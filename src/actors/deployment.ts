@@ -1,5 +1,6 @@
 import type { Config } from "../config/schema.js";
 import type { ServiceInfo } from "../gateway/generation.js";
+import { StepCost } from "../policy/step-cost.js";
 import type {
   ActorSpec,
   Deployment,
@@ -173,7 +174,7 @@ function edges(config: Config, pairs: readonly number[]): EdgeSpec[] {
 function schedulerOptions(config: Config, facts: DeploymentFacts, costs: StepCostPriors): SchedulerOptions {
   const { scheduler, pairs } = config;
   const { maxRunning, maxWaiting, passMs, offlinePatienceMs, lookAhead } = scheduler;
-  const { mostTenants, outputWeight, lengthMemory, lengthShare, objectiveMargin } = scheduler;
+  const { mostTenants, outputWeight, lengthMemory, lengthShare, predictionShare } = scheduler;
   const { holdMemory, retryAfterMs, mostRetryAfterMs, auditMs } = scheduler;
   return {
     pairs,
@@ -183,7 +184,7 @@ function schedulerOptions(config: Config, facts: DeploymentFacts, costs: StepCos
       maxRunning,
       admission: { maxWaiting, passMs, offlinePatienceMs, lookAhead, mostTenants, outputWeight },
       objectives: [scheduler.interactive, scheduler.offline],
-      margin: objectiveMargin,
+      predictionShare,
       lengthMemory,
       lengthShare,
       holdMemory,
@@ -192,7 +193,7 @@ function schedulerOptions(config: Config, facts: DeploymentFacts, costs: StepCos
       forecast: {
         pairs,
         maxRows: maxRunning,
-        prior: costs.decode,
+        decodeCost: Array.from(new StepCost(costs.decode).times.toArray()),
       },
     },
     auditMs,

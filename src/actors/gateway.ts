@@ -260,6 +260,13 @@ export class GatewayActor implements Behaviour<AppMessage>, GenerationService {
       return;
     }
     this.#counters.outputTokens += live.received - before;
+    if (live.begun < live.attempt) {
+      live.begun = live.attempt;
+      // A signal: where there is no room for it, nothing is lost but a lesson.
+      if (this.#scheduler.size === 0) {
+        ctx.tell(this.#scheduler.to, { type: "began", ...live.identity, at: ctx.now() });
+      }
+    }
     if (before === 0) ctx.trace("first token", live.submittedAt, live.id, role);
     if (live.closing === undefined || live.closing === "stopped") live.flush(ctx.now());
     if (row.finish === FINISH.none || this.#live.get(live.id) !== live) return;
@@ -405,9 +412,10 @@ export class GatewayActor implements Behaviour<AppMessage>, GenerationService {
   #letGo(live: LiveRequest): void {
     if (live.letGo) return;
     live.letGo = true;
+    const { received: outputTokens, tokenMs } = live;
     const stopped = live.finish === "stop" || live.closing === "stopped";
     const finish = stopped ? FINISH.stop : live.finish === "length" ? FINISH.length : FINISH.none;
-    this.#tellScheduler({ type: "ended", ...live.identity, outputTokens: live.received, finish });
+    this.#tellScheduler({ type: "ended", ...live.identity, outputTokens, finish, tokenMs });
     this.#ctx.slab().free(live.region.ref);
   }
 }

@@ -99,6 +99,7 @@ export class LaneMeter {
       lastTokens: this.#last.tokens,
       lastContext: this.#last.contextTokens,
       lastMs: this.#lastMs,
+      lastShared: this.shared,
       drawnPerRow: this.#drawnPerRow,
       lateMs: Math.max(0, this.#lateMs),
       preemptions: this.preemptions,

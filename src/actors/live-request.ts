@@ -38,6 +38,9 @@ export class LiveRequest {
   readonly submittedAt: number;
   admittedAt: number | undefined;
   firstTokenAt: number | undefined;
+  lastTokenAt = 0;
+  /** Attempt of which tokens have been received last; -1: none yet. */
+  begun = -1;
   closing: Closing | undefined;
   closingSince = 0;
   /** The lanes hold nothing of it any more: reservation and region have been given back. */
@@ -117,8 +120,15 @@ export class LiveRequest {
     const fresh = sliceTokens(delivered, known, delivered.ids.length);
     for (const id of fresh.ids) this.region.setOutput(this.received++, id);
     this.firstTokenAt ??= now;
+    this.lastTokenAt = now;
     this.#held.push(fresh);
     return true;
+  }
+
+  /** Milliseconds an output token after the first; 0 for fewer than two, and where an interruption counts too. */
+  get tokenMs(): number {
+    if (this.firstTokenAt === undefined || this.received < 2 || this.attempt > 0) return 0;
+    return (this.lastTokenAt - this.firstTokenAt) / (this.received - 1);
   }
 
   /** The reader's last word, if it has not had one: the request is done. */

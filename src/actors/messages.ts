@@ -84,6 +84,8 @@ const load = {
   lastTokens: u32,
   lastContext: u32,
   lastMs: f64,
+  /** Share of it that ran beside lanes of the other kind. */
+  lastShared: f64,
   /** Tokens drawn a row and step, lately. */
   drawnPerRow: f64,
   /** How much later than the router predicted first tokens have come lately, in milliseconds. */
@@ -168,7 +170,11 @@ export const protocol = defineProtocol({
     outputTokens: u32,
     /** How: as `finish` of a token row; 0 when it was not done. */
     finish: u8,
+    /** Milliseconds an output token after the first; 0 where that says nothing. */
+    tokenMs: f64,
   },
+  /** The attempt's first token has reached the gateway. */
+  began: { ...identity, at: f64 },
   /** A decoding request holds more tokens than KV was reserved for. */
   grew: { ...identity, generation: u32, tokens: u32 },
   routed: { ...identity, generation: u32, pair: u32 },

@@ -11,8 +11,18 @@ export interface Running extends Audited {
   readonly cost: number;
   /** When it was admitted, in milliseconds. */
   readonly since: number;
+  /** When it came, and what was predicted then: milliseconds to the first token, and per token after it. */
+  readonly prediction: Prediction;
+  /** Its first token has been drawn. */
+  begun: boolean;
   /** Reason of a cancel that has been passed on. */
   cancelled: number | undefined;
+}
+
+export interface Prediction {
+  readonly at: number;
+  readonly firstTokenMs: number;
+  readonly tokenMs: number;
 }
 
 export interface Admitted {
@@ -20,6 +30,7 @@ export interface Admitted {
   readonly offline: boolean;
   readonly blocks: number;
   readonly cost: number;
+  readonly prediction: Prediction;
 }
 
 /** The requests in lanes. What is reserved is exactly the sum over them. */
@@ -51,7 +62,7 @@ export class Reservations {
   }
 
   /** `auditFrom`: serial of the next audit. */
-  add({ journey, offline, blocks, cost }: Admitted, since: number, auditFrom: number): Running {
+  add({ journey, offline, blocks, cost, prediction }: Admitted, since: number, auditFrom: number): Running {
     const running: Running = {
       request: journey.request,
       attempt: journey.attempt,
@@ -60,6 +71,8 @@ export class Reservations {
       blocks,
       cost,
       since,
+      prediction,
+      begun: false,
       pair: ANY_PAIR,
       cancelled: undefined,
       auditFrom,

@@ -4,7 +4,7 @@ import type { ActorRef, Behaviour, Context } from "../runtime/actor.js";
 import { Admitting, type AdmittingOptions, type Refusal, type WaitingRequest } from "./admitting.js";
 import { Audit } from "./audit.js";
 import { DEADLINE_REASON, tellCancelled, tellFailed, tellLost } from "./endings.js";
-import { type AppMessage, CANCEL, DECODE, FINISH, LOST, type MessageNamed, PREFILL } from "./messages.js";
+import { type AppMessage, CANCEL, DECODE, LOST, type MessageNamed, PREFILL } from "./messages.js";
 import { Reservations, type Running } from "./reservations.js";
 
 export interface SchedulerOptions {
@@ -98,8 +98,13 @@ export class Scheduler implements Behaviour<AppMessage> {
         this.#pump(ctx);
         return;
       case "load":
-        this.#admitting.load(message);
+        this.#admitting.load(message, ctx.now());
         return;
+      case "began": {
+        const running = this.#reservations.running.get(message.request);
+        if (running?.attempt === message.attempt) this.#admitting.began(running, message.at);
+        return;
+      }
       case "grew": {
         const running = this.#reservations.running.get(message.request);
         const current = running?.attempt === message.attempt && message.generation === ctx.incarnation;
@@ -151,6 +156,8 @@ export class Scheduler implements Behaviour<AppMessage> {
       lost: this.#lost,
       preempted: this.#preempted,
       holds: this.#holds,
+      firstTokenBias: this.#admitting.firstTokenBias.factor,
+      tokenBias: this.#admitting.tokenBias.factor,
       tenants: this.#queue.shares(false).size + this.#queue.shares(true).size,
     };
   }
@@ -225,13 +232,12 @@ export class Scheduler implements Behaviour<AppMessage> {
   }
 
   #ended(message: MessageNamed<"ended">, ctx: Ctx): void {
-    const { request, attempt, outputTokens, finish } = message;
+    const { request, attempt } = message;
     this.#queue.remove(request);
     const running = this.#reservations.running.get(request);
     if (running && running.attempt <= attempt) {
       this.#reservations.release(running);
-      const [cut, done] = [finish === FINISH.length, finish !== FINISH.none];
-      this.#admitting.ended(running, outputTokens, cut, done, ctx.now());
+      this.#admitting.ended(running, message, ctx.now());
     }
     this.#pump(ctx);
   }
@@ -268,8 +274,10 @@ export class Scheduler implements Behaviour<AppMessage> {
     // An offline request whose turn has come is served like an interactive one: it would be held otherwise.
     const offline = next.offline && !(due && this.#reservations.count(false) > 0);
     const journey = offline === next.offline ? next.journey : { ...next.journey, class: 0 };
-    this.#reservations.add({ ...next, journey: next.journey, offline }, now, this.#audit.serial + 1);
-    this.#admitting.forecast.sent(journey.promptTokens);
+    const running = this.#reservations.count(next.offline) + 1;
+    const prediction = { ...next.prediction, tokenMs: this.#admitting.forecast.outputTokenMs(running) };
+    this.#reservations.add({ ...next, offline, prediction }, now, this.#audit.serial + 1);
+    this.#admitting.forecast.sent(journey.promptTokens, now);
     ctx.traceId = request;
     ctx.trace("queue", next.since, request, blocks);
     ctx.tell(this.#gateway, { type: "admitted", request, attempt, at: now });

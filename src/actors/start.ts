@@ -10,6 +10,7 @@ import { calibrate } from "./calibrate.js";
 import { deployment, gatewayOptions, leastRingBytes } from "./deployment.js";
 import { GatewayActor } from "./gateway.js";
 import { keptCalibrations } from "./kept-calibrations.js";
+import { checkPromises } from "./promises.js";
 import type { Calibrations } from "./step-cost-priors.js";
 
 /** A model served by its actors, each on its thread. */
@@ -111,10 +112,14 @@ export async function startOver(
     kv: engineKv(engine.id),
   }));
   const measure = () => calibrations(config, engine, firstLane + 2 * config.pairs);
+  const timed = modelPath === undefined ? measure() : keptCalibrations(config, engine, modelPath, measure);
+  checkPromises(config, {
+    prefill: timed.prefill?.points ?? [],
+    decode: timed.decode?.points ?? [],
+  });
   system = await ActorSystem.start(
     deployment(config, {
-      calibrations:
-        modelPath === undefined ? measure() : keptCalibrations(config, engine, modelPath, measure),
+      calibrations: timed,
       totalBlocks,
       blockTokens: engine.blockTokens,
       firstLane,

@@ -1,4 +1,5 @@
 import { createInterface, type Interface } from "node:readline";
+import { withPlace } from "../config/load.js";
 import { type ChatTurn, StreamServe, StreamServeError, type TextGeneration } from "../index.js";
 import { configOf, type ServingOptions } from "./configuration.js";
 import { explain } from "./failure.js";
@@ -17,14 +18,17 @@ export interface RunOptions extends ServingOptions {
 
 /** Answers `prompt`, or standard input when it is not a terminal; with neither, chats until /exit or Ctrl-D. */
 export async function run(prompt: string | undefined, options: RunOptions): Promise<void> {
-  const { model, ...config } = configOf(options);
+  const whole = configOf(options);
+  const { model, ...config } = whole;
   const { maxBodyBytes } = config.server;
   const asked = prompt ?? (process.stdin.isTTY ? undefined : await standardInput(maxBodyBytes));
   if (asked !== undefined && asked.trim() === "") {
     throw new StreamServeError("empty_prompt", "There is nothing to answer: give a prompt with text in it.");
   }
   await fetchShown(model);
-  const serve = await StreamServe.start({ model, config });
+  const serve = await StreamServe.start({ model, config }).catch((error: unknown) => {
+    throw withPlace(error, whole);
+  });
   try {
     await (asked === undefined ? chat(serve, options) : answerOnce(serve, asked, options));
   } finally {

@@ -1,3 +1,4 @@
+import { withPlace } from "../config/load.js";
 import { startServer } from "../gateway/server.js";
 import { startTimes } from "../runtime/start-times.js";
 import { configOf, type ServingOptions } from "./configuration.js";
@@ -10,7 +11,9 @@ export async function serve(options: ServingOptions & { readonly timings?: boole
   const config = configOf(options);
   await fetchShown(config.model);
   const stopped = signalled();
-  const server = await startServer(config);
+  const server = await startServer(config).catch((error: unknown) => {
+    throw withPlace(error, config);
+  });
   const { model, instructionSet, threads, kvTokens, contextTokens, pairs } = server.info;
   const readyMs = Math.round(performance.now());
   process.stdout.write(

@@ -37,13 +37,28 @@ export function loadConfig({ config, flags = [], env = process.env }: ConfigSour
 export function checkConfig(layers: readonly Settings[]): Config {
   const values = layers.reduce<unknown>((under, layer) => merged(under, layer.values), {});
   const parsed = configSchema.safeParse(values);
-  if (parsed.success) {
-    return parsed.data;
-  }
   // The uppermost layer that wrote the value is to blame.
   const place = (path: readonly PropertyKey[]) =>
     layers.toReversed().flatMap((layer) => layer.place(path) ?? [])[0] ?? "the configuration";
-  throw explained(parsed.error, place);
+  if (!parsed.success) throw explained(parsed.error, place);
+  PLACES.set(parsed.data, place);
+  return parsed.data;
+}
+
+/** Where the values of a configuration were written. */
+const PLACES = new WeakMap<Config, (path: readonly PropertyKey[]) => string>();
+
+/**
+ * An error about a key of a configuration (`details.key`) that came up after it was loaded, with the place where
+ * the key was written; any other error as it is.
+ */
+export function withPlace(thrown: unknown, config: Config): unknown {
+  const place = PLACES.get(config);
+  if (!(thrown instanceof StreamServeError) || thrown.code !== "config_invalid" || !place) return thrown;
+  const { key } = thrown.details;
+  if (typeof key !== "string") return thrown;
+  const message = thrown.message.replace(`"${key}"`, `"${key}" (${place(key.split("."))})`);
+  return new StreamServeError(thrown.code, message, thrown.details, { cause: thrown });
 }
 
 function explained(error: z.ZodError, place: (path: readonly PropertyKey[]) => string): StreamServeError {

@@ -139,8 +139,8 @@ const scheduler = z
     /** Half a minute: about when somebody who waits gives up. */
     interactive: objectives(30_000),
     offline: objectives(0),
-    /** Share of an objective that a prediction may reach: the rest is for its error. */
-    objectiveMargin: z.number().gt(0).max(1).default(0.9),
+    /** Share of requests that are to keep to the time predicted for them: predictions are stretched as it takes. */
+    predictionShare: z.number().gt(0).lt(1).default(0.95),
     /** Answers of a kind over which output lengths are learnt: enough for the quantile below, few enough to follow. */
     lengthMemory: count.default(64),
     /** Share of answers that a KV reservation covers; one that turns out longer may have to begin again. */
