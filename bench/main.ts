@@ -9,6 +9,10 @@ import { addPlotCommand } from "./plot.js";
 import { addPrefixCacheCommand } from "./prefix-cache/command.js";
 import { addRoutingCommand } from "./routing/command.js";
 import { addRuntimeCommand } from "./runtime/command.js";
+import { addClassesCommand } from "./scheduling/classes.js";
+import { addFaultsCommand } from "./scheduling/faults.js";
+import { addOverloadCommand } from "./scheduling/overload.js";
+import { addStabilityCommand } from "./scheduling/stability.js";
 import { addSpeculationCommand } from "./speculation/command.js";
 import { addStartCommand } from "./start/command.js";
 
@@ -30,6 +34,10 @@ export async function runBench(args: readonly string[]): Promise<void> {
   addStartCommand(program);
   addPrefixCacheCommand(program);
   addRoutingCommand(program);
+  addStabilityCommand(program);
+  addOverloadCommand(program);
+  addClassesCommand(program);
+  addFaultsCommand(program);
   addPlotCommand(program);
   try {
     await program.parseAsync([...args], { from: "user" });
