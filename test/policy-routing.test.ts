@@ -22,6 +22,7 @@ const CONSTANTS = {
   nearShare: 0,
   burden: 1,
   othersShare: 0.5,
+  directTokens: 0,
 };
 const QUERY = { promptTokens: 100, outputTokens: 50, blocks: 5 };
 

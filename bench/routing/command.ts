@@ -18,6 +18,7 @@ interface RoutingOptions {
 /** FlowGuard, and what is usual elsewhere. */
 const ROUTERS: readonly { readonly name: string; readonly router: RouterConfig }[] = [
   { name: "FlowGuard", router: {} },
+  { name: "no direct way to decode", router: { directTokens: 0 } },
   { name: "round robin", router: { policy: "round-robin" } },
   { name: "random", router: { policy: "random" } },
   { name: "least loaded", router: { policy: "least-loaded" } },

@@ -15,6 +15,7 @@ export const CONSTANTS: FlowGuardConstants = {
   nearShare: 0.02,
   burden: 6,
   othersShare: 0.2,
+  directTokens: 128,
 };
 
 export interface DecisionTimes {

@@ -4,6 +4,7 @@ import type { StepCostPrior } from "../policy/step-cost.js";
 import type { ActorRef, Behaviour, Context } from "../runtime/actor.js";
 import { DecodeRow } from "./decode-row.js";
 import { composeStep, plainShape } from "./decode-step.js";
+import { openPrompt } from "./direct-prompt.js";
 import { codeOf, finishOf, tellCancelled, tellFailed, tellLost } from "./endings.js";
 import { Holding } from "./holding.js";
 import { LaneMeter } from "./lane-meter.js";
@@ -92,6 +93,9 @@ export class DecodeLane implements Behaviour<AppMessage> {
       case "handoff":
         this.#take(message, ctx);
         return;
+      case "route":
+        this.#takePrompt(message, ctx);
+        return;
       case "credit": {
         const row = this.#rows.get(message.request);
         if (row?.journey.attempt === message.attempt) row.allow(message.upTo);
@@ -162,6 +166,22 @@ export class DecodeLane implements Behaviour<AppMessage> {
     ctx.trace("adopt", startedAt, message.request, this.#rows.size);
   }
 
+  /** A prompt that comes straight from the router: short, or mostly cached. It is computed among the rows' steps. */
+  #takePrompt(message: MessageNamed<"route">, ctx: Ctx): void {
+    this.#rows.advance(message.generation);
+    this.#meter.taken++;
+    this.#meter.touch();
+    if (!this.#rows.admits(message)) return;
+    try {
+      const bytes = ctx.bytes(message.prompt);
+      this.#rows.put(openPrompt(this.engine, message, bytes, this.#speculation?.drafts));
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      ctx.log("error", "prompt refused", { request: message.request, reason });
+      tellFailed(ctx, this.#gateway, message, codeOf(error), reason);
+    }
+  }
+
   #startStep(ctx: Ctx): void {
     const continuing = this.#continuing;
     this.#continuing = undefined;
@@ -173,8 +193,10 @@ export class DecodeLane implements Behaviour<AppMessage> {
       return;
     }
     this.#speculation?.begins(startedAt, continuing);
+    let spare = this.#budget - rows.length;
+    for (const row of rows) spare -= row.takeChunk(spare);
     const plain = plainShape(rows, this.#meter.shared);
-    const most = this.#draftAllowed ? this.#budget - rows.length : 0;
+    const most = this.#draftAllowed ? spare : 0;
     const { batch, shape } = composeStep(rows, plain, this.#speculation?.draft(rows, plain, most, ctx));
     this.#rows.beginStep(rows);
     ctx.work(
@@ -220,7 +242,7 @@ export class DecodeLane implements Behaviour<AppMessage> {
       this.#rows.leave(row, () => tellCancelled(ctx, this.#gateway, journey, CANCEL.deadline));
       return false;
     }
-    if (row.credit > 0) return true;
+    if (row.credit > 0 || row.prompting) return true;
     if (row.parkedSince === undefined) {
       row.parkedSince = now;
       const { request, attempt } = journey;
@@ -250,8 +272,9 @@ export class DecodeLane implements Behaviour<AppMessage> {
       const drawn = result.rows[i]!;
       const { carried } = row;
       const index = row.produced - (carried ? carried.ids.length : 0);
-      if (row.drafting) this.#speculation?.drew(row.drafting, row.drafts, drawn);
+      if (row.drafting && row.chunk === 0) this.#speculation?.drew(row.drafting, row.drafts, drawn);
       row.accept(drawn.tokens);
+      if (drawn.tokens.length === 0) return;
       if (row.length > row.growAt) this.#tellGrowth(row, ctx);
       const finish = finishOf(drawn, row.produced, row.journey);
       if (finish !== FINISH.none) this.#rows.leave(row, () => {});

@@ -7,6 +7,7 @@ import { type MessageNamed, UNLIMITED } from "./messages.js";
 import type { Carried } from "./token-batch.js";
 
 const NO_DRAFTS = new Float64Array(0);
+const NOTHING = new Uint32Array(0);
 
 /** A sequence in a decode lane. Its step's tokens (the pending one, then drafts) live in one reused buffer. */
 export class DecodeRow implements Held, Holder {
@@ -26,6 +27,10 @@ export class DecodeRow implements Held, Holder {
   drafts = 0;
   /** Makes its drafts; undefined when none are to be made. */
   readonly drafting: RowDrafts | undefined;
+  /** Prompt tokens of the step in hand: more than 0 while its prompt is computed here. */
+  chunk = 0;
+  /** The prompt's tokens that are not in the KV, of one that came straight here. */
+  #rest: Uint32Array;
   readonly #tokens: Uint32Array;
   /** The buffer's first n tokens, made once: rows are rebuilt every step. */
   readonly #views: readonly Uint32Array[];
@@ -35,16 +40,19 @@ export class DecodeRow implements Held, Holder {
     readonly handle: SequenceHandle,
     prompt: Uint32Array,
     drafts: LaneDrafts | undefined,
+    /** What is to be computed of its prompt: none when a prefill lane has done it. */
+    rest: Uint32Array = NOTHING,
   ) {
+    this.#rest = rest;
     const { ids, tokenLogprobs, topIds, topLogprobs } = journey;
-    this.carried = { ids, tokenLogprobs, topIds, topLogprobs };
+    if (ids.length > 0) this.carried = { ids, tokenLogprobs, topIds, topLogprobs };
     this.creditUpTo = journey.creditUpTo;
-    this.length = journey.promptTokens;
+    this.length = journey.promptTokens - rest.length;
     this.growAt = journey.reservedTokens;
     this.produced = journey.promptTokens - journey.outputFrom + ids.length;
     this.#tokens = new Uint32Array((drafts?.limits.maxDepth ?? 0) + 1);
     this.#views = Array.from(this.#tokens, (_, i) => this.#tokens.subarray(0, i + 1));
-    this.#tokens[0] = ids[ids.length - 1] as number;
+    if (ids.length > 0) this.#tokens[0] = ids[ids.length - 1] as number;
     if (drafts) {
       const { tenant, outputFrom, maxTokens, temperature } = journey;
       this.drafting = new RowDrafts(drafts, tenant, outputFrom + maxTokens, temperature > 0);
@@ -55,6 +63,11 @@ export class DecodeRow implements Held, Holder {
 
   get offline(): boolean {
     return this.journey.class === 1;
+  }
+
+  /** True while its prompt is computed here. The first token is drawn then whatever the reader's credit. */
+  get prompting(): boolean {
+    return this.#rest.length > 0;
   }
 
   get parked(): boolean {
@@ -78,25 +91,44 @@ export class DecodeRow implements Held, Holder {
 
   /** Makes the drafts that its next step might verify, none below `least`; returns their survival, see `planDrafts`. */
   draft(least: number): RowSurvival {
-    if (!this.drafting) return NO_DRAFTS;
+    if (!this.drafting || this.prompting) return NO_DRAFTS;
     const most = Math.min(this.credit - 1, this.journey.maxTokens - this.produced - 1);
     this.drafting.draft(this.#tokens, 1, most, least);
     return this.drafting.outlook;
   }
 
-  /** The tokens of its next step: the pending one, and the first `depth` of the drafts it made. */
+  /** Takes what it can of a step's `spare` tokens, beyond the one that each row has, for its prompt; returns how many. */
+  takeChunk(spare: number): number {
+    this.chunk = Math.min(this.#rest.length, 1 + spare);
+    return Math.max(0, this.chunk - 1);
+  }
+
+  /** False in a step whose chunk leaves more of the prompt to compute: nothing is drawn then. */
+  get samples(): boolean {
+    return this.chunk === this.#rest.length;
+  }
+
+  /**
+   * The tokens of its next step: the pending one and the first `depth` of the drafts it made, or the next chunk of a
+   * prompt that is computed here.
+   */
   prepare(depth: number): Uint32Array {
-    this.drafts = depth;
+    this.drafts = this.chunk > 0 ? 0 : depth;
+    if (this.chunk > 0) return this.#rest.subarray(0, this.chunk);
     return this.#views[depth] as Uint32Array;
   }
 
-  /** Takes what a step drew. */
+  /** Takes what a step drew; nothing when it did not sample. */
   accept(tokens: Int32Array): void {
     const { length } = tokens;
+    const { chunk } = this;
+    this.#rest = this.#rest.subarray(chunk);
+    this.chunk = 0;
+    this.length += chunk > 0 ? chunk : length;
+    if (length === 0) return;
     this.drafting?.accept(tokens);
     this.#tokens[0] = tokens[length - 1] as number;
     this.carried = undefined;
     this.produced += length;
-    this.length += length;
   }
 }

@@ -12,8 +12,12 @@ export interface DecodeStep {
 /** A step of these rows without drafts; `shared`: the share of it that is to run beside the other kind of lane. */
 export function plainShape(rows: readonly DecodeRow[], shared: number): StepShape {
   let contextTokens = 0;
-  for (const row of rows) contextTokens += row.length;
-  return { tokens: rows.length, contextTokens, rows: rows.length, shared };
+  let tokens = 0;
+  for (const row of rows) {
+    contextTokens += row.length;
+    tokens += Math.max(1, row.chunk);
+  }
+  return { tokens, contextTokens, rows: rows.length, shared };
 }
 
 /** The step in which each row verifies `depths` of the drafts it has made; absent: none. */
@@ -26,7 +30,7 @@ export function composeStep(
   const batch = rows.map((row, i) => {
     const ids = row.prepare(depths?.[i] ?? 0);
     tokens += ids.length;
-    return { sequence: row.handle, tokens: ids, drafts: row.drafts, sample: true };
+    return { sequence: row.handle, tokens: ids, drafts: row.drafts, sample: row.samples };
   });
   return { rows, batch, shape: { ...plain, tokens } };
 }

@@ -119,10 +119,11 @@ export class Router implements Behaviour<AppMessage> {
     // With every pair down, the first that is to come back has it in its mailbox then.
     const choice = this.#guard.choose(query, ctx.now());
     const pair = choice?.pair ?? this.#gone.indexOf(0);
-    const lane = this.#prefills[pair];
+    const direct = choice?.direct ?? false;
+    const lane = (direct ? this.#decodes : this.#prefills)[pair];
     if (lane === undefined) return;
     const cached = message.promptTokens - this.#guard.uncached(pair, query);
-    this.#guard.sent(pair, query);
+    this.#guard.sent(pair, query, direct);
     this.#prefixes.sent(pair % pools, chain);
     this.#routed++;
     const { request, attempt, generation } = message;

@@ -200,6 +200,11 @@ const router = z
     burden: z.number().nonnegative().default(6),
     /** Weight of what a pair's rows lose by one more, beside what the new one gets. */
     othersShare: z.number().nonnegative().default(0.2),
+    /**
+     * A prompt of which so many tokens or fewer must be computed may go straight to the decode lane, where that is
+     * predicted to be faster even with what it costs the rows there. 0: none does.
+     */
+    directTokens: z.number().int().nonnegative().default(128),
     /** Tokens by which the router tells cached prefixes apart: few enough to matter, many enough to be quick. */
     prefixGrainTokens: count.default(128),
     /** Prefix grains that the router remembers, at most: some 100 bytes each. */

@@ -68,6 +68,8 @@ export interface FlowGuardConstants {
   readonly burden: number;
   /** Weight of what the rows already in a lane lose beside what the new one gets. */
   readonly othersShare: number;
+  /** Prompt tokens to compute with which a request may go straight to a decode lane, at most; 0: none does. */
+  readonly directTokens: number;
 }
 
 export interface RouteQuery {
@@ -83,6 +85,8 @@ export interface RouteQuery {
 
 export interface RouteChoice {
   readonly pair: number;
+  /** Straight to the decode lane, which computes the prompt among its rows. */
+  readonly direct: boolean;
   /** Predicted milliseconds to the first token, and per output token after it. */
   readonly firstTokenMs: number;
   readonly tokenMs: number;
@@ -90,6 +94,8 @@ export interface RouteChoice {
 
 /** Lateness of which nothing new is heard halves in this time, in milliseconds: some requests' life. */
 const LATE_HALF_MS = 1000;
+/** New tokens a row, with drafts, beyond which a decode step holds a prompt. */
+const MOST_ROW_TOKENS = 4;
 /** Prompt tokens whose time a prefill step takes whatever it holds, until that has been measured. */
 const PREFILL_FIXED_TOKENS = 20;
 
@@ -179,7 +185,9 @@ export class FlowGuard {
     this.#rows[pair] = signal.rows;
     this.#decodeTaken[pair] = signal.taken;
     if (signal.taken > this.#decodeSent[pair]!) this.#decodeSent[pair] = signal.taken;
-    this.#decodePace.observe(pair, signal.last.rows, signal.last.contextTokens / 1000, signal.last.ms);
+    // A step with a prompt in it is no measure of others.
+    const { rows, tokens, contextTokens, ms } = signal.last;
+    if (tokens <= MOST_ROW_TOKENS * rows) this.#decodePace.observe(pair, rows, contextTokens / 1000, ms);
     this.#context[pair] = signal.contextTokens;
     if (signal.drawnPerRow > 0) this.#drawn[pair] = Math.max(1, signal.drawnPerRow);
     this.#spare[pair] = signal.spareBlocks;
@@ -226,16 +234,18 @@ export class FlowGuard {
     let pair = this.#turn % this.pairs;
     while (this.#cost[pair]! > enough) pair = pair + 1 === this.pairs ? 0 : pair + 1;
     this.#turn = pair + 1;
+    const direct = this.#goesDirect(pair, query, now);
     return {
       pair,
-      firstTokenMs: this.firstTokenMs(pair, query, now),
+      direct,
+      firstTokenMs: direct ? this.directMs(pair, query) : this.firstTokenMs(pair, query, now),
       tokenMs: this.tokenMs(pair),
     };
   }
 
   /** Accounts for a request sent to a pair: it counts as queued there until the lanes' reports include it. */
-  sent(pair: number, query: RouteQuery): void {
-    this.#prefillSent[pair]! += this.uncached(pair, query);
+  sent(pair: number, query: RouteQuery, direct = false): void {
+    if (!direct) this.#prefillSent[pair]! += this.uncached(pair, query);
     this.#decodeSent[pair]! += 1;
     this.#blocksSent[pair]! += query.blocks;
   }
@@ -261,6 +271,28 @@ export class FlowGuard {
     const age = this.#prefillAt[pair]! < 0 ? 0 : now - this.#prefillAt[pair]!;
     if (ahead > 0) ms += Math.max(0, age - c.staleMs);
     return ms + this.#lateMs[pair]! * 2 ** (-age / LATE_HALF_MS);
+  }
+
+  /** Predicted time to the first token in the decode lane itself: the step in hand, then one with the prompt in it. */
+  directMs(pair: number, query: RouteQuery): number {
+    const pace = this.#decodePace;
+    const rows = this.requests(pair);
+    const step = pace.fixedMs + pace.firstMs * rows + (pace.secondMs * this.#context[pair]!) / 1000;
+    const steps = rows > 0 ? 2 : 1;
+    return (steps * step + this.#promptMs(this.uncached(pair, query))) * pace.factor(pair);
+  }
+
+  /** What so many prompt tokens add to a step, at the common pace. */
+  #promptMs(tokens: number): number {
+    return (tokens / 1000) * this.#prefillPace.firstMs;
+  }
+
+  #goesDirect(pair: number, query: RouteQuery, now: number): boolean {
+    const tokens = this.uncached(pair, query);
+    if (tokens > this.constants.directTokens || this.constants.policy !== "flowguard") return false;
+    // Each row there waits for the prompt once.
+    const delay = this.requests(pair) * this.#promptMs(tokens) * this.#decodePace.factor(pair);
+    return this.directMs(pair, query) + delay < this.firstTokenMs(pair, query, now);
   }
 
   /** Predicted time per output token with this request among the rows, in milliseconds. */
@@ -291,6 +323,15 @@ export class FlowGuard {
     return Math.max(0, this.#decodeSent[pair]! - this.#decodeTaken[pair]!);
   }
 
+  /** The first token by the better way, with what that costs the rows on it. */
+  #firstTokenCost(pair: number, query: RouteQuery, now: number): number {
+    const first = this.firstTokenMs(pair, query, now);
+    const tokens = this.uncached(pair, query);
+    if (tokens > this.constants.directTokens) return first;
+    const delay = this.requests(pair) * this.#promptMs(tokens) * this.#decodePace.factor(pair);
+    return Math.min(first, this.directMs(pair, query) + delay);
+  }
+
   /** What the computation of its prompt costs those who come later. */
   #burden(pair: number, query: RouteQuery): number {
     const ms = (this.uncached(pair, query) / 1000) * this.#prefillPace.firstMs;
@@ -304,7 +345,7 @@ export class FlowGuard {
         const own = this.#tokenMsOf(pair, rows + 1, query.promptTokens);
         // What the rows already there lose counts as much as what this one gets.
         const others = rows * (own - this.#tokenMsOf(pair, rows, 0));
-        const prefill = this.firstTokenMs(pair, query, now) + this.#burden(pair, query);
+        const prefill = this.#firstTokenCost(pair, query, now) + this.#burden(pair, query);
         return prefill + query.outputTokens * (own + this.constants.othersShare * others);
       }
       case "round-robin":

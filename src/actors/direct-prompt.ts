@@ -1,0 +1,37 @@
+import type { LaneEngine } from "../engine/engine.js";
+import type { LaneDrafts } from "../policy/drafting.js";
+import { DecodeRow } from "./decode-row.js";
+import type { MessageNamed } from "./messages.js";
+import { copyPrompt, readSampling } from "./prompt-region.js";
+
+const NO_IDS = new Uint32Array(0);
+const NO_VALUES = new Float32Array(0);
+
+/**
+ * A row of a decode lane for a prompt that no prefill lane has seen: what the prefix cache does not hold is computed
+ * chunk by chunk in the lane's own steps, to the same tokens. `region` is what `route.prompt` names. Throws what
+ * `createSequence` throws.
+ */
+export function openPrompt(
+  engine: LaneEngine,
+  route: MessageNamed<"route">,
+  region: Uint8Array,
+  drafts: LaneDrafts | undefined,
+): DecodeRow {
+  const prompt = copyPrompt(route, region);
+  const salt = [route.salt0, route.salt1] as const;
+  const sampling = readSampling(route, region);
+  const { handle, cachedTokens } = engine.createSequence(prompt, route.outputFrom, sampling, salt);
+  const journey: MessageNamed<"handoff"> = {
+    ...route,
+    type: "handoff",
+    handle: handle.index,
+    epoch: handle.epoch,
+    cachedTokens,
+    ids: NO_IDS,
+    tokenLogprobs: NO_VALUES,
+    topIds: NO_IDS,
+    topLogprobs: NO_VALUES,
+  };
+  return new DecodeRow(journey, handle, prompt, drafts, prompt.subarray(cachedTokens));
+}
