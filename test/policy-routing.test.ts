@@ -23,6 +23,7 @@ const CONSTANTS = {
   burden: 1,
   othersShare: 0.5,
   directTokens: 0,
+  directCaution: 1,
 };
 const QUERY = { promptTokens: 100, outputTokens: 50, blocks: 5 };
 

@@ -71,7 +71,7 @@ describe("the command", () => {
     const { status, stdout } = simulate("--plant", "token-repeated");
     expect(status).toBe(1);
     expect(stdout).toMatch(/event \d+ at [\d.]+ ms:\nviolated "stream": request \d+ got/);
-    expect(stdout).toMatch(/^ +\d+ +[\d.]+ ms {2}decode\.\d +tokens|handoff/m);
+    expect(stdout).toMatch(/^ +\d+ +[\d.]+ ms {2}gateway +tokens \d+\.\d+\[/m);
   });
 
   it("refuses what it does not understand", () => {

@@ -16,6 +16,7 @@ export const CONSTANTS: FlowGuardConstants = {
   burden: 6,
   othersShare: 0.2,
   directTokens: 128,
+  directCaution: 12,
 };
 
 export interface DecisionTimes {

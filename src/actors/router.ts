@@ -29,6 +29,7 @@ export class Router implements Behaviour<AppMessage> {
   #lanes = new Map<ActorRef, { pair: number; role: "prefill" | "decode" }>();
   #scheduler!: Outbox;
   #routed = 0;
+  #direct = 0;
 
   constructor(readonly options: RouterOptions) {
     const { pools } = options.prefixes;
@@ -100,7 +101,7 @@ export class Router implements Behaviour<AppMessage> {
   }
 
   inspect(): Readonly<Record<string, unknown>> {
-    return { routed: this.#routed };
+    return { routed: this.#routed, direct: this.#direct };
   }
 
   #route(message: MessageNamed<"route">, ctx: Ctx): void {
@@ -126,6 +127,7 @@ export class Router implements Behaviour<AppMessage> {
     this.#guard.sent(pair, query, direct);
     this.#prefixes.sent(pair % pools, chain);
     this.#routed++;
+    if (direct) this.#direct++;
     const { request, attempt, generation } = message;
     ctx.tell(lane, { ...message, cached, dueAt: startedAt + (choice?.firstTokenMs ?? 0) });
     ctx.trace("route", startedAt, request, pair);

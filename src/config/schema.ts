@@ -205,6 +205,11 @@ const router = z
      * predicted to be faster even with what it costs the rows there. 0: none does.
      */
     directTokens: z.number().int().nonnegative().default(128),
+    /**
+     * Weight of what the rows there wait for it, beside what its first token gains: above 1, for the gain is many
+     * times one request's and the loss falls on the same few slow steps.
+     */
+    directCaution: z.number().nonnegative().default(12),
     /** Tokens by which the router tells cached prefixes apart: few enough to matter, many enough to be quick. */
     prefixGrainTokens: count.default(128),
     /** Prefix grains that the router remembers, at most: some 100 bytes each. */

@@ -70,6 +70,8 @@ export interface FlowGuardConstants {
   readonly othersShare: number;
   /** Prompt tokens to compute with which a request may go straight to a decode lane, at most; 0: none does. */
   readonly directTokens: number;
+  /** Weight of what the rows there wait for it, beside what its first token gains. */
+  readonly directCaution: number;
 }
 
 export interface RouteQuery {
@@ -96,8 +98,6 @@ export interface RouteChoice {
 const LATE_HALF_MS = 1000;
 /** New tokens a row, with drafts, beyond which a decode step holds a prompt. */
 const MOST_ROW_TOKENS = 4;
-/** Prompt tokens whose time a prefill step takes whatever it holds, until that has been measured. */
-const PREFILL_FIXED_TOKENS = 20;
 
 export class FlowGuard {
   readonly #alive: Uint8Array;
@@ -138,7 +138,7 @@ export class FlowGuard {
     this.#prefillEnded = column();
     const { unknownTokenMs, unknownStepMs, rowShare } = constants;
     this.#prefillPace = new Pace(pairs, {
-      fixedMs: PREFILL_FIXED_TOKENS * unknownTokenMs,
+      fixedMs: unknownStepMs,
       firstMs: 1000 * unknownTokenMs,
       secondMs: 0.1 * 1000 * unknownTokenMs,
     });
@@ -290,9 +290,7 @@ export class FlowGuard {
   #goesDirect(pair: number, query: RouteQuery, now: number): boolean {
     const tokens = this.uncached(pair, query);
     if (tokens > this.constants.directTokens || this.constants.policy !== "flowguard") return false;
-    // Each row there waits for the prompt once.
-    const delay = this.requests(pair) * this.#promptMs(tokens) * this.#decodePace.factor(pair);
-    return this.directMs(pair, query) + delay < this.firstTokenMs(pair, query, now);
+    return this.directMs(pair, query) + this.#disturbance(pair, tokens) < this.firstTokenMs(pair, query, now);
   }
 
   /** Predicted time per output token with this request among the rows, in milliseconds. */
@@ -328,8 +326,13 @@ export class FlowGuard {
     const first = this.firstTokenMs(pair, query, now);
     const tokens = this.uncached(pair, query);
     if (tokens > this.constants.directTokens) return first;
-    const delay = this.requests(pair) * this.#promptMs(tokens) * this.#decodePace.factor(pair);
-    return Math.min(first, this.directMs(pair, query) + delay);
+    return Math.min(first, this.directMs(pair, query) + this.#disturbance(pair, tokens));
+  }
+
+  /** What so many prompt tokens in its steps cost the decode lane: each row there waits for them once. */
+  #disturbance(pair: number, tokens: number): number {
+    const { directCaution } = this.constants;
+    return directCaution * this.requests(pair) * this.#promptMs(tokens) * this.#decodePace.factor(pair);
   }
 
   /** What the computation of its prompt costs those who come later. */
