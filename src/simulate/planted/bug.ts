@@ -58,7 +58,7 @@ export const DEADLINES = plan("deadlines", {
 
 /** Readers with little credit. */
 export const CREDIT = plan("credit", {
-  requests: uniform(LOAD, (request) => ({ ...request, reader: { credit: 3, grant: 2, everyMs: 50 } })),
+  requests: uniform(LOAD, (request) => ({ ...request, reader: { credit: 3, grant: 2, everyMs: 150 } })),
 });
 
 /** Offline answers that take long, and interactive requests once those are being decoded. */
