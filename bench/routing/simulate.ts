@@ -46,7 +46,7 @@ export function simulateRouting(
     },
     // A CPU's defaults would mislead it for the first requests.
     router: { unknownTokenMs: 0.1, unknownStepMs: 9, rowShare: 0.01, ...router },
-    speculation: { maxDepth: 0, firstDepth: 0 },
+    speculation: { maxDepth: 0 },
     runtime: { ringBytes: 1 << 22, promptSlabBytes: 1 << 28 },
   });
   const house = new House({

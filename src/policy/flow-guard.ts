@@ -94,7 +94,7 @@ export interface RouteChoice {
   readonly tokenMs: number;
 }
 
-/** Lateness of which nothing new is heard halves in this time, in milliseconds: some requests' life. */
+/** Lateness of which nothing new is heard is half as much after this time, in milliseconds: some requests' life. */
 const LATE_HALF_MS = 1000;
 /** New tokens a row, with drafts, beyond which a decode step holds a prompt. */
 const MOST_ROW_TOKENS = 4;
@@ -270,7 +270,7 @@ export class FlowGuard {
     ms += query.blocks * c.handOffBlockMs + missing * c.missingBlockMs;
     const age = this.#prefillAt[pair]! < 0 ? 0 : now - this.#prefillAt[pair]!;
     if (ahead > 0) ms += Math.max(0, age - c.staleMs);
-    return ms + this.#lateMs[pair]! * 2 ** (-age / LATE_HALF_MS);
+    return ms + (this.#lateMs[pair]! * LATE_HALF_MS) / (LATE_HALF_MS + age);
   }
 
   /** Predicted time to the first token in the decode lane itself: the step in hand, then one with the prompt in it. */
