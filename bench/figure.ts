@@ -1,5 +1,5 @@
 /** A plot as data: what a command found worth drawing. `svg.ts` draws it. */
-export type Figure = BarFigure | LineFigure;
+export type Figure = BarFigure | LineFigure | RooflineFigure;
 
 interface Labels {
   readonly title: string;
@@ -23,4 +23,27 @@ export interface LineFigure extends Labels {
     readonly name: string;
     readonly points: readonly (readonly [number, number])[];
   }[];
+}
+
+/**
+ * What work reaches beside what the machine can do: both axes logarithmic. A point's x is its operations per byte, its y
+ * the operations a second.
+ */
+export interface RooflineFigure extends Labels {
+  readonly kind: "roofline";
+  readonly xLabel: string;
+  /** Slanted roofs: units of y for one of x, which is bytes a second. */
+  readonly slopes: readonly Roof[];
+  /** Level roofs: operations a second. */
+  readonly levels: readonly Roof[];
+  /** One colour each. Points of one label have one shape over all series. */
+  readonly series: readonly {
+    readonly name: string;
+    readonly points: readonly { readonly label: string; readonly x: number; readonly y: number }[];
+  }[];
+}
+
+export interface Roof {
+  readonly name: string;
+  readonly value: number;
 }

@@ -5,6 +5,7 @@ import { BenchError } from "./bench-error.js";
 import { drawFigure } from "./svg.js";
 
 const labels = { title: z.string(), valueLabel: z.string() };
+const roofs = z.array(z.object({ name: z.string(), value: z.number().positive() }));
 const figureSchema = z.discriminatedUnion("kind", [
   z.object({
     ...labels,
@@ -18,6 +19,19 @@ const figureSchema = z.discriminatedUnion("kind", [
     xLabel: z.string(),
     logarithmic: z.boolean(),
     series: z.array(z.object({ name: z.string(), points: z.array(z.tuple([z.number(), z.number()])) })),
+  }),
+  z.object({
+    ...labels,
+    kind: z.literal("roofline"),
+    xLabel: z.string(),
+    slopes: roofs.min(1),
+    levels: roofs.min(1),
+    series: z.array(
+      z.object({
+        name: z.string(),
+        points: z.array(z.object({ label: z.string(), x: z.number().positive(), y: z.number().positive() })),
+      }),
+    ),
   }),
 ]);
 const reportSchema = z.object({ figures: z.array(figureSchema).min(1) });

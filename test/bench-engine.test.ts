@@ -1,5 +1,7 @@
 import { expect, test } from "vitest";
 import { longContext, shares } from "../dist/bench/engine/findings.js";
+import { breakDown } from "../dist/bench/engine/profile.js";
+import { profileFindings } from "../dist/bench/engine/profile-findings.js";
 import { runOurs } from "../dist/bench/engine/rivals.js";
 import { LaneWorkload } from "../dist/bench/engine/workload.js";
 import {
@@ -108,4 +110,55 @@ test("decoding with much context is as predicted when time goes with the bytes r
   expect(even.ratio).toBeCloseTo(1, 9);
   expect(even.stepMs).toBeCloseTo(even.predictedMs, 9);
   expect(found([1.5 * longStep, 1.5 * longStep, 3 * longStep])!.ratio).toBeCloseTo(1.5, 9);
+});
+
+test("a step's breakdown adds up, and leaves out the steps that were disturbed", () => {
+  const operation = (name: string, ms: number) => ({
+    operation: name,
+    regions: 1,
+    ms,
+    weightBytes: 1e6,
+    kvBytes: 0,
+    activationBytes: 0,
+    int8Macs: 2e6,
+    f32Macs: 0,
+  });
+  const step = (slow: number) => ({
+    rows: 1,
+    tokens: 1,
+    wallMs: 3 * slow + 1,
+    computeMs: 3 * slow,
+    waitMs: 0.25,
+    operations: [operation("a", slow), operation("b", 2 * slow)],
+  });
+  const broken = breakDown("decode", [step(1), step(100), step(2), step(4)]);
+  expect(broken).toMatchObject({ steps: 4, averaged: 2, computeMs: 9, wallMs: 10, waitMs: 0.25 });
+  expect(broken.operations.map(({ ms }) => ms)).toEqual([3, 6]);
+
+  const ceilings = {
+    threads: 2,
+    instructionSet: "none",
+    mainMemory: 1e9,
+    workingSetBytes: 1e6,
+    workingSet: 2e9,
+    int8: 4e9,
+    f32: 1e9,
+  };
+  const { tables, figures } = profileFindings([broken], ceilings);
+  const rows = tables[1]!.rows;
+  expect(rows[0]).toEqual(["a", 3, 30, 1 / 3, expect.closeTo(100 / 6), 2 / 3, expect.closeTo(100 / 6)]);
+  const [compute, wait, calls, whole] = rows.slice(2).map((row) => Number(row[1]));
+  expect(compute).toBe(9);
+  expect(compute! + wait! + calls!).toBeCloseTo(whole!);
+  expect(figures[0]).toMatchObject({
+    kind: "roofline",
+    series: [
+      {
+        points: [
+          { label: "a", x: 2, y: 2 / 3 },
+          { label: "b", x: 2, y: 1 / 3 },
+        ],
+      },
+    ],
+  });
 });

@@ -66,3 +66,38 @@ test("lines are drawn through all points, on logarithmic axes too", () => {
     expect(svg).not.toContain("NaN");
   }
 });
+
+test("a roofline has a line a roof, a shape a point and a name for each, points as far under the roof as they are", () => {
+  const svg = drawFigure({
+    kind: "roofline",
+    title: "Roofline",
+    valueLabel: "GMAC/s",
+    xLabel: "MAC/byte",
+    slopes: [
+      { name: "cache", value: 40 },
+      { name: "memory", value: 10 },
+    ],
+    levels: [{ name: "int8", value: 1024 }],
+    series: [
+      {
+        name: "decode",
+        points: [
+          { label: "gate", x: 2, y: 16 },
+          { label: "down", x: 2, y: 64 },
+        ],
+      },
+      { name: "prefill", points: [{ label: "gate", x: 64, y: 512 }] },
+    ],
+  });
+  expect(svg.match(/stroke-width="1.5"/g)).toHaveLength(3);
+  for (const name of ["cache", "memory", "int8", "decode", "prefill", "gate", "down"]) {
+    expect(svg).toContain(`>${name}</text>`);
+  }
+  const heights = [...svg.matchAll(/translate\([\d.]+ ([\d.]+)\)" fill="#(?:0072b2|e69f00)"/g)].map((match) =>
+    Number(match[1]),
+  );
+  expect(heights).toHaveLength(3);
+  // From 16 to 64 is two octaves, from 64 to 512 three.
+  expect((heights[1]! - heights[2]!) / (heights[0]! - heights[1]!)).toBeCloseTo(3 / 2, 2);
+  expect(svg).not.toContain("NaN");
+});

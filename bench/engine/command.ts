@@ -9,11 +9,12 @@ import { beginReport, publish } from "../report.js";
 import { type Comparison, compare } from "./compare.js";
 import { engineFindings } from "./findings.js";
 import { readModelCosts } from "./model-costs.js";
+import { runProfile } from "./profile-command.js";
 import { listRivals, openOwn } from "./rivals.js";
 import { timeVerification } from "./verification.js";
 import { contextOf, describeWorkload, MOST_KV_TOKENS, WORKLOADS } from "./workloads.js";
 
-interface EngineBenchOptions {
+export interface EngineBenchOptions {
   readonly model: string;
   readonly threads: number;
   readonly rounds: number;
@@ -22,6 +23,7 @@ interface EngineBenchOptions {
   readonly only?: string;
   readonly peer?: string;
   readonly formats?: boolean;
+  readonly profile?: boolean;
   readonly json?: string;
 }
 
@@ -41,8 +43,11 @@ export function addEngineCommand(program: Command): void {
     .addOption(choice("--kv <format>", "how keys and values are kept", ["f16", "int8"]).default("f16"))
     .option("--only <text>", 'workloads whose name holds this, e.g. "prefill 512"')
     .addOption(choice("--peer <name>", "run it too, ours and its runs alternating", ["llama.cpp"]))
-    .option("--formats", "let the peer and us also run copies in its fastest 4-bit formats");
-  withJson(command).action(runEngine);
+    .option("--formats", "let the peer and us also run copies in its fastest 4-bit formats")
+    .option("--profile", "instead: where each step's time goes, operation by operation");
+  withJson(command).action((options: EngineBenchOptions) =>
+    options.profile === true ? runProfile(options) : runEngine(options),
+  );
 }
 
 async function runEngine(options: EngineBenchOptions): Promise<void> {

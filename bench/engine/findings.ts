@@ -101,7 +101,7 @@ export function engineFindings(measured: EngineMeasurements): Omit<Findings, "se
 /** Share of a core that idle threads may take before a peer's run is spoilt by them. */
 const IDLE_LIMIT = 0.02;
 
-function ceilingsTable(ceilings: MachineCeilings): Table {
+export function ceilingsTable(ceilings: MachineCeilings): Table {
   return {
     title: `What this machine can do, ${ceilings.threads} threads`,
     columns: ["", "measured"],

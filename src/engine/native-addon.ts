@@ -58,7 +58,14 @@ export interface NativeAddon {
   /** `out`: total, free, cached, used blocks, sequences, prefix blocks found, not found, evicted. */
   kv(engine: number, out: Float64Array): void;
   /** Gives a number that is valid on this thread. */
-  openLane(engine: number, lane: number, decode: boolean, maxRows: number, maxBatchTokens: number): number;
+  openLane(
+    engine: number,
+    lane: number,
+    decode: boolean,
+    maxRows: number,
+    maxBatchTokens: number,
+    profile: boolean,
+  ): number;
   closeLane(lane: number): void;
   /** `sampling`: the ten numbers of `Sampling` in its order, without stop ids and bias. `out`: index, epoch, cached. */
   createSequence(
@@ -79,6 +86,7 @@ export interface NativeAddon {
   submit(lane: number, batch: Int32Array): void;
   finished(lane: number): boolean;
   collect(lane: number, integers: Int32Array, floats: Float32Array): void;
+  profile(lane: number): OperationProfile[];
   score(lane: number, ids: Uint32Array, from: number, out: Float32Array): void;
 }
 
@@ -109,6 +117,28 @@ export interface EngineInfo {
   readonly instructionSet: string;
   /** Compute threads that all lanes of the process share. */
   readonly threads: number;
+}
+
+/**
+ * What an operation took of a step, and what for. Bytes count once a step and layer, however often caches serve them
+ * again.
+ */
+export interface OperationProfile {
+  /** Its name, for people: "gate, up". */
+  readonly operation: string;
+  /** Parallel regions of the step that it ran in: layers, mostly. */
+  readonly regions: number;
+  /** Wall time, all regions together. */
+  readonly ms: number;
+  /** Of the matrices it multiplies by, as they are packed. */
+  readonly weightBytes: number;
+  /** Keys and values read or written. */
+  readonly kvBytes: number;
+  /** Read and written between operations; most of them never leave the caches. */
+  readonly activationBytes: number;
+  /** Multiply-accumulates by the int8 kernels. */
+  readonly int8Macs: number;
+  readonly f32Macs: number;
 }
 
 /** From dist/engine/ as from src/engine/. */

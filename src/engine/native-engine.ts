@@ -12,11 +12,18 @@ import {
   type StepResult,
   type StepRow,
 } from "./engine.js";
-import { type EngineInfo, engineError, type NativeAddon, native, nativeAddon } from "./native-addon.js";
+import {
+  type EngineInfo,
+  engineError,
+  type NativeAddon,
+  native,
+  nativeAddon,
+  type OperationProfile,
+} from "./native-addon.js";
 import type { PackedCache } from "./packed-cache.js";
 import { packBatch, type ResultArrays, resultArrays, unpackResult } from "./packing.js";
 
-export type { EngineInfo };
+export type { EngineInfo, OperationProfile };
 
 export interface EngineOptions {
   /** A GGUF file, a .safetensors file, or the directory of a safetensors model. */
@@ -93,6 +100,8 @@ export interface LaneOptions {
   readonly role: LaneRole;
   readonly maxRows: number;
   readonly maxBatchTokens: number;
+  /** Keeps where the time of each step went, for `profile()`; costs a clock reading or two a region. */
+  readonly profile?: boolean;
 }
 
 /** One lane of a native engine; belongs to the thread that opened it. */
@@ -111,7 +120,14 @@ export class NativeLane implements LaneEngine {
     this.#addon = nativeAddon();
     this.#engine = engine.id;
     this.#lane = native((addon) =>
-      addon.openLane(engine.id, options.lane, options.role === "decode", maxRows, maxBatchTokens),
+      addon.openLane(
+        engine.id,
+        options.lane,
+        options.role === "decode",
+        maxRows,
+        maxBatchTokens,
+        options.profile ?? false,
+      ),
     );
     this.limits = {
       contextTokens: engine.contextTokens,
@@ -189,6 +205,15 @@ export class NativeLane implements LaneEngine {
 
   kv(): KvCounts {
     return engineKv(this.#engine);
+  }
+
+  /**
+   * Where the time of the last collected step went: its operations in the order of the network, whose times add up
+   * to the step's `computeMs`. Throws `native_argument_invalid` unless the lane was opened with `profile`, and before
+   * its first step.
+   */
+  profile(): OperationProfile[] {
+    return this.#call((addon) => addon.profile(this.#lane));
   }
 
   /**

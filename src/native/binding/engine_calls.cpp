@@ -103,7 +103,7 @@ napi_value close_engine(Call& call) {
   return make_undefined(call.env());
 }
 
-// openLane(engine, lane, decode, maxRows, maxBatchTokens) -> number of the open lane, on this thread
+// openLane(engine, lane, decode, maxRows, maxBatchTokens, profile) -> number of the open lane, on this thread
 napi_value open_lane(Call& call) {
   const std::shared_ptr<Engine> engine = EngineTable::shared().find(call.integer(0, "engine", 0, kAny));
   LaneOptions options;
@@ -111,6 +111,7 @@ napi_value open_lane(Call& call) {
   options.role = call.flag(2, "decode") ? LaneRole::kDecode : LaneRole::kPrefill;
   options.max_rows = call.integer(3, "maxRows", 1, kMostRows);
   options.max_batch_tokens = call.integer(4, "maxBatchTokens", 1, kMostBatchTokens);
+  options.profile = call.flag(5, "profile");
   return make_number(call.env(), Environment::of(call.env()).add(engine->open_lane(options)));
 }
 

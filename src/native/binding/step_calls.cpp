@@ -111,6 +111,33 @@ napi_value collect(Call& call) {
   return make_undefined(call.env());
 }
 
+// profile(lane) -> the operations of the last step collected, each with its name, the regions it ran in,
+// milliseconds, and its work
+napi_value profile(Call& call) {
+  const StepProfile profile = lane_of(call).profile();
+  const napi_env env = call.env();
+  napi_value list = make_array(env, 0);
+  uint32_t length = 0;
+  for (size_t i = 0; i < profile.size(); ++i) {
+    const auto& [regions, ns, work] = profile[i];
+    if (regions == 0) continue;
+    napi_value one = make_object(env);
+    const auto number = [&](const char* name, auto value) {
+      set(env, one, name, make_number(env, static_cast<double>(value)));
+    };
+    set(env, one, "operation", make_text(env, operation_name(static_cast<Operation>(i))));
+    number("regions", regions);
+    number("ms", static_cast<double>(ns) * 1e-6);
+    number("weightBytes", work.weight_bytes);
+    number("kvBytes", work.kv_bytes);
+    number("activationBytes", work.activation_bytes);
+    number("int8Macs", work.integer_macs);
+    number("f32Macs", work.float_macs);
+    set(env, list, length++, one);
+  }
+  return list;
+}
+
 // score(lane, ids: Uint32Array, from, out: Float32Array)
 napi_value score(Call& call) {
   const std::span<const uint32_t> shared = call.uint32s(1, "ids");
@@ -125,6 +152,7 @@ void export_step_calls(napi_env env, napi_value exports) {
   export_function(env, exports, "submit", entry<submit>);
   export_function(env, exports, "finished", entry<finished>);
   export_function(env, exports, "collect", entry<collect>);
+  export_function(env, exports, "profile", entry<profile>);
   export_function(env, exports, "score", entry<score>);
 }
 

@@ -4,7 +4,14 @@
 
 namespace streamserve {
 
-Task::Task(uint32_t regions) : left_(std::make_unique<std::atomic<uint32_t>[]>(regions)) {
+namespace {
+
+int64_t now_ns() { return Clock::now().time_since_epoch().count(); }
+
+}  // namespace
+
+Task::Task(uint32_t regions, bool timed)
+    : left_(std::make_unique<std::atomic<uint32_t>[]>(regions)), times_(timed ? regions : 0) {
   chunks_.reserve(regions);
 }
 
@@ -25,8 +32,25 @@ void Task::reset(Program& program, LaneRole role, uint32_t last_thread) {
   ticket_.store(ticket(0, 0), std::memory_order_release);
 }
 
-void Task::publish(uint32_t region) {
-  if (region >= region_count_) ended_ns_ = Clock::now().time_since_epoch().count();
+void Task::end(uint32_t region) {
+  if (!times_.empty()) return end_timed(region);
+  program_->finish(region);
+  publish(region + 1, region + 1 < region_count_ ? 0 : now_ns());
+}
+
+// A region begins where the one before ended, the first where the task started: nothing lies between.
+void Task::end_timed(uint32_t region) {
+  const int64_t began = region == 0 ? started_ns_.load() : region_began_ns_;
+  const int64_t ran = now_ns();
+  program_->finish(region);
+  const int64_t finished = now_ns();
+  times_[region] = {ran - began, finished - ran};
+  region_began_ns_ = finished;
+  publish(region + 1, finished);
+}
+
+void Task::publish(uint32_t region, int64_t now_ns) {
+  if (region >= region_count_) ended_ns_ = now_ns;
   ticket_.store(ticket(region, 0), std::memory_order_release);
 }
 

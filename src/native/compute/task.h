@@ -17,10 +17,16 @@ enum class LaneRole : uint8_t { kPrefill, kDecode };
 
 using Clock = std::chrono::steady_clock;
 
+// What a region took, one after the other.
+struct RegionTime {
+  int64_t chunks_ns = 0;  // from the end of the region before
+  int64_t finish_ns = 0;  // Program::finish()
+};
+
 class Task {
  public:
-  // Room for programs of at most `regions` regions.
-  explicit Task(uint32_t regions);
+  // Room for programs of at most `regions` regions. `timed`: each region's time is kept.
+  explicit Task(uint32_t regions, bool timed = false);
 
   // Readies the task for `program`, which must stay alive until done(). Threads numbered up to `last_thread`
   // may join. Only when idle().
@@ -42,13 +48,18 @@ class Task {
   // returned.
   double shared_ms() const { return static_cast<double>(shared_ns_) * 1e-6; }
 
+  // Of a timed task, once done(): they add up to compute_ms().
+  const RegionTime& region_time(uint32_t region) const { return times_[region]; }
+
   // When the task was readied.
   Clock::time_point submitted() const { return submitted_; }
 
  private:
   friend class ComputePool;
   static uint64_t ticket(uint32_t region, uint32_t chunk) { return uint64_t{region} << 32 | chunk; }
-  void publish(uint32_t region);
+  void end(uint32_t region);
+  void end_timed(uint32_t region);
+  void publish(uint32_t region, int64_t now_ns);
 
   Program* program_ = nullptr;
   LaneRole role_ = LaneRole::kDecode;
@@ -62,6 +73,9 @@ class Task {
   alignas(64) std::atomic<int64_t> started_ns_{0};
   int64_t ended_ns_ = 0;
   Clock::time_point submitted_{};
+  // Empty unless the task is timed. Whoever ends a region writes, and publishes the next one after that.
+  std::vector<RegionTime> times_;
+  int64_t region_began_ns_ = 0;
 
   // The pool's book-keeping: written under its lock, read without it as hints.
   std::atomic<uint32_t> lease_{0};    // cores granted

@@ -30,8 +30,7 @@ void Task::work(ThreadScratch scratch, Leave leave) {
     if (region == 0 && chunk == 0) started_ns_.store(Clock::now().time_since_epoch().count());
     program_->run(region, chunk, scratch);
     if (left_[region].fetch_sub(1, std::memory_order_acq_rel) == 1) {
-      program_->finish(region);
-      publish(region + 1);
+      end(region);
     }
   }
 }

@@ -19,7 +19,10 @@ Lane::Lane(std::shared_ptr<Engine> engine, const LaneOptions& options)
       options_(options),
       forward_(engine_->model(), engine_->pool(), options.max_batch_tokens),
       scratch_(aligned_array<float>(ComputePool::shared().scratch_floats())) {
-  for (std::shared_ptr<Task>& task : tasks_) task = std::make_shared<Task>(forward_.most_regions());
+  for (std::shared_ptr<Task>& task : tasks_) {
+    task = std::make_shared<Task>(forward_.most_regions(), options.profile);
+  }
+  if (options.profile) forward_.profile_steps();
   batch_.rows.reserve(options.max_rows);
   growth_.reserve(options.max_rows);
 }
@@ -177,9 +180,18 @@ StepOutcome Lane::collect() {
   outcome.compute_ms = task->compute_ms();
   outcome.wait_ms = task->wait_ms();
   outcome.shared_ms = std::min(task->shared_ms(), task->compute_ms());
+  if (options_.profile) profile_ = forward_.profile(*task);
   for (BatchRow& row : batch_.rows)
     outcome.rows.push_back({std::move(row.draws), row.accepted, row.logprobs});
   return outcome;
+}
+
+StepProfile Lane::profile() {
+  const std::lock_guard guard(lock_);
+  check_open();
+  if (!options_.profile) invalid("This lane was opened without profiling.");
+  if (!profile_) invalid("No step has been collected yet: nothing has been profiled.");
+  return *profile_;
 }
 
 void Lane::settle(BatchRow& row, bool undo) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -22,6 +23,8 @@ struct LaneOptions {
   LaneRole role = LaneRole::kDecode;
   uint32_t max_rows = 0;
   uint32_t max_batch_tokens = 0;
+  // Keeps where the time of each step went.
+  bool profile = false;
 };
 
 // A row as it is asked for.
@@ -77,6 +80,9 @@ class Lane {
   // `model_file_invalid` when the weights give logits that are not finite,
   // `out_of_memory`: then every sequence is as it was before.
   StepOutcome collect();
+  // Where the time of the last step went that collect() gave the outcome of. Throws
+  // `native_argument_invalid` when there is none, or for a lane that was opened without `profile`.
+  StepProfile profile();
 
   // Log-probabilities of the whole vocabulary after each of `ids` from index `from` on, by a sequence of its
   // own: `out` holds (ids - from) x vocabulary. For tests and tools.
@@ -101,6 +107,7 @@ class Lane {
   AlignedArray<float> scratch_;
   Batch batch_;
   std::vector<Growth> growth_;
+  std::optional<StepProfile> profile_;
   // A thread may look at a task for a moment after it is done, so steps take turns with several.
   std::array<std::shared_ptr<Task>, 4> tasks_;
   uint32_t next_task_ = 0;

@@ -59,6 +59,8 @@ class Weights {
   bool branches() const { return branches_; }
   const float* output_norm() const { return output_norm_; }
   const PackedMatrix& head() const { return head_; }
+  // Of one token's embedding, as the file holds it.
+  size_t embedding_row_bytes() const { return embedding_row_bytes_; }
   // Widens the embedding of a token.
   void embed(const Kernels& kernels, uint32_t token, float* out) const;
   // Divisors of the rotation frequencies, rotated/2 of them; nullptr for none.

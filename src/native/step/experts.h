@@ -33,6 +33,11 @@ class Experts {
   void gate_up(const LayerWeights& layer, uint32_t chunk, uint32_t chunks);
   void pack_gated(const LayerWeights& layer, uint32_t begin, uint32_t end);
   void down(const LayerWeights& layer, uint32_t chunk, uint32_t chunks);
+  // Calls visit(expert, slots) for each expert that slots were sorted to.
+  template <typename Visit>
+  void each_chosen(Visit visit) const {
+    for (const Share& share : shares_) visit(share.expert, share.count);
+  }
   // What the experts of a token give together.
   void sum(uint32_t token, float* out) const;
 

@@ -47,6 +47,7 @@ void Forward::prepare(Batch& batch, uint32_t cores, uint32_t threads) {
   batch_ = &batch;
   inline_tokens_ = batch.tokens <= kInlineTokens;
   experts_.begin(batch.tokens);
+  if (profiling_) profile_ = {};
   if (buffers_.samplers.size() <= threads) buffers_.samplers.resize(threads + 1);
   program_.clear();
   chunks_.clear();
@@ -219,6 +220,9 @@ void Forward::run(uint32_t region, uint32_t chunk, ThreadScratch scratch) noexce
       return experts_.down(w, chunk, chunks_[region]);
     case Operation::kHead:
       return multiply_head(passes_[pass], chunk, chunks_[region]);
+    // Never a region of its own: gather_head_input() runs between two.
+    case Operation::kPackHeadInput:
+      return;
     case Operation::kSample:
       return sample(passes_[pass], chunk, scratch);
   }
@@ -226,13 +230,19 @@ void Forward::run(uint32_t region, uint32_t chunk, ThreadScratch scratch) noexce
 
 void Forward::finish(uint32_t region) noexcept {
   const auto [operation, layer, pass] = program_[region];
-  const LayerWeights& w = model_.weights().layers()[layer];
   const bool feeds = operation == Operation::kDown || operation == Operation::kExpertsDown;
   const bool last = layer + 1 == config_.layers;
   if (feeds && last && !passes_.empty()) gather_head_input(passes_[0]);
   if (operation == Operation::kSample && pass + 1 < passes_.size()) gather_head_input(passes_[pass + 1]);
   if (operation == Operation::kChoose) experts_.sort();
-  if (!inline_tokens_) return;
+  if (inline_tokens_) finish_inline(region);
+  if (profiling_) note_work(region);
+}
+
+// What is too short to share, after the region that it reads from.
+void Forward::finish_inline(uint32_t region) {
+  const auto [operation, layer, pass] = program_[region];
+  const LayerWeights& w = model_.weights().layers()[layer];
   switch (operation) {
     case Operation::kEmbed:
       return pack(Operation::kPackAttentionInput, 0, 0, batch_->tokens);
@@ -252,7 +262,7 @@ void Forward::finish(uint32_t region) noexcept {
       return experts_.pack_gated(w, 0, experts_.slots());
     case Operation::kDown:
     case Operation::kExpertsDown:
-      if (!last) pack(Operation::kPackAttentionInput, layer + 1, 0, batch_->tokens);
+      if (layer + 1 < config_.layers) pack(Operation::kPackAttentionInput, layer + 1, 0, batch_->tokens);
       return;
     default:
       return;

@@ -7,11 +7,14 @@
 #include <vector>
 
 #include "compute/program.h"
+#include "compute/task.h"
 #include "kv/pool.h"
 #include "model/model.h"
 #include "step/batch.h"
 #include "step/buffers.h"
 #include "step/experts.h"
+#include "step/operation.h"
+#include "step/profile.h"
 
 namespace streamserve {
 
@@ -28,6 +31,11 @@ class Forward final : public Program {
   // Threads that sampling memory is there for.
   size_t samplers() const { return buffers_.samplers.size(); }
 
+  // From now on, notes what each step's operations come to.
+  void profile_steps();
+  // Of the program's last run, by `task`, a timed one. Needs profile_steps() before prepare().
+  StepProfile profile(const Task& task) const;
+
   // Most regions that a program can have.
   uint32_t most_regions() const;
 
@@ -36,27 +44,6 @@ class Forward final : public Program {
   void finish(uint32_t region) noexcept override;
 
  private:
-  enum class Operation : uint8_t {
-    kEmbed,
-    kPackAttentionInput,
-    kProject,
-    kRotate,
-    kAttend,
-    kPackAttended,
-    kAttentionOut,
-    kPackFeedInput,
-    kGateUp,
-    kPackGated,
-    kDown,
-    kRoute,
-    kChoose,
-    kPackExperts,
-    kExpertsGateUp,
-    kPackExpertsGated,
-    kExpertsDown,
-    kHead,
-    kSample,
-  };
   struct Region {
     Operation operation;
     uint32_t layer;
@@ -96,6 +83,7 @@ class Forward final : public Program {
   void add(Operation operation, uint32_t layer, uint32_t chunks, uint32_t pass = 0);
   void plan_attention(uint32_t cores);
   void plan_logits();
+  void finish_inline(uint32_t region);
   uint32_t matmul_chunks(const Matrices& matrices, uint32_t cores) const;
   uint32_t token_chunks() const;
   Matrices matrices(Operation operation, uint32_t layer) const;
@@ -117,6 +105,13 @@ class Forward final : public Program {
   void sample(const LogitsPass& pass, uint32_t chunk, ThreadScratch scratch);
   // The logits of a row's position, counted among those it wants. Valid in its pass.
   std::span<float> logits_of(const BatchRow& row, uint32_t position) const;
+  Operation finishing(uint32_t region) const;
+  void note_work(uint32_t region);
+  Work work_of(Operation operation, uint32_t layer, uint32_t pass) const;
+  Work product_work(const PackedMatrix& matrix, uint64_t tokens, uint32_t times, bool accumulate) const;
+  Work pack_work(const Matrices& next, uint64_t tokens, uint64_t width) const;
+  Work attention_work(Operation operation, uint32_t layer) const;
+
   void draw_tokens(BatchRow& row, SamplingScratch& scratch);
   void score(const BatchRow& row);
 
@@ -138,6 +133,8 @@ class Forward final : public Program {
   std::vector<LogitsPass> passes_;
   // The first of the batch's logits that the buffer holds.
   uint32_t logits_from_ = 0;
+  bool profiling_ = false;
+  StepProfile profile_;
 };
 
 }  // namespace streamserve
