@@ -23,8 +23,8 @@ export async function runProfile(options: EngineBenchOptions): Promise<void> {
   const finish = beginReport("engine --profile");
   const { threads, rounds, instructionSet } = options;
   const path = await resolveModel(options.model);
-  const costs = readModelCosts(path);
-  const engine = openEngine({ path, threads, kvTokens: MOST_KV_TOKENS, instructionSet });
+  const engine = openEngine({ path, threads, kvTokens: MOST_KV_TOKENS, instructionSet, kv: options.kv });
+  const costs = readModelCosts(path, engine.kvBytes / MOST_KV_TOKENS);
   const lane = new NativeLane({
     engine,
     lane: 0,
@@ -40,7 +40,13 @@ export async function runProfile(options: EngineBenchOptions): Promise<void> {
       process.stderr.write(`${workload.name}\n`);
       return profileWorkload(lane, workload, rounds);
     });
-    const settings = { model: options.model, threads, rounds, instructionSet: engine.instructionSet };
+    const settings = {
+      model: options.model,
+      kv: options.kv,
+      threads,
+      rounds,
+      instructionSet: engine.instructionSet,
+    };
     const findings = profileFindings(breakdowns, higherCeilings(before, ceilingsNow()));
     publish(finish({ settings, ...findings }), options.json);
   } finally {

@@ -196,8 +196,10 @@ Work Forward::pack_work(const Matrices& next, uint64_t tokens, uint64_t width) c
 }
 
 Work Forward::attention_work(Operation operation, uint32_t layer) const {
-  // Keys and values of a token in this layer, in 16-bit floats.
-  const uint64_t kv_token = uint64_t{2} * config_.kv_heads * config_.head_dim * sizeof(uint16_t);
+  // Keys and values of a token in one layer.
+  const KvLayout& layout = pool_.layout();
+  const uint64_t kv_token =
+      layout.block_words() * sizeof(uint16_t) / (uint64_t{layout.layers} * layout.block_tokens);
   const uint64_t queries = uint64_t{config_.heads} * config_.head_dim;
   Work work;
   if (operation == Operation::kRotate) {
