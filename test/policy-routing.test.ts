@@ -98,6 +98,21 @@ describe("FlowGuard", () => {
     expect(Math.max(...counts)).toBeLessThanOrEqual(12);
   });
 
+  test("sends a short prompt straight to the decode lane only past others that wait for prefill", () => {
+    fc.assert(
+      fc.property(fc.nat(5000), fc.integer({ min: 1, max: 300 }), fc.nat(8), (queued, promptTokens, rows) => {
+        const guard = guardOf(1, { directTokens: 128 });
+        guard.prefill(0, prefill(queued), 0);
+        guard.decode(0, decode(rows));
+        const direct = guard.choose({ ...QUERY, promptTokens }, 0)?.direct;
+        if (queued === 0 || promptTokens > 128) expect(direct).toBe(false);
+      }),
+    );
+    const guard = guardOf(1, { directTokens: 128 });
+    guard.prefill(0, prefill(5000), 0);
+    expect(guard.choose(QUERY, 0)?.direct).toBe(true);
+  });
+
   test("counts what it sent only until the lane's report includes it", () => {
     const guard = guardOf(1);
     guard.sent(0, QUERY);

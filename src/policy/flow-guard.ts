@@ -258,8 +258,7 @@ export class FlowGuard {
   /** Predicted wait, computation and hand-off until the first token, in milliseconds. */
   firstTokenMs(pair: number, query: RouteQuery, now: number): number {
     const c = this.constants;
-    const underWay = Math.max(0, this.#prefillSent[pair]! - this.#prefillTaken[pair]!);
-    const ahead = this.#queued[pair]! + underWay;
+    const ahead = this.#ahead(pair);
     const missing = Math.max(0, query.blocks + this.#blocksSent[pair]! - this.#spare[pair]!);
     const tokens = ahead + this.uncached(pair, query);
     const steps = Math.ceil(tokens / c.stepTokens);
@@ -289,8 +288,18 @@ export class FlowGuard {
 
   #goesDirect(pair: number, query: RouteQuery, now: number): boolean {
     const tokens = this.uncached(pair, query);
-    if (tokens > this.constants.directTokens || this.constants.policy !== "flowguard") return false;
+    if (this.constants.policy !== "flowguard" || !this.#mayGoDirect(pair, tokens)) return false;
     return this.directMs(pair, query) + this.#disturbance(pair, tokens) < this.firstTokenMs(pair, query, now);
+  }
+
+  /** A short prompt, and others before it on the usual way: an idle prefill lane disturbs nobody. */
+  #mayGoDirect(pair: number, tokens: number): boolean {
+    return tokens <= this.constants.directTokens && this.#ahead(pair) > 0;
+  }
+
+  /** Prompt tokens in the pair's prefill lane or on their way there. */
+  #ahead(pair: number): number {
+    return this.#queued[pair]! + Math.max(0, this.#prefillSent[pair]! - this.#prefillTaken[pair]!);
   }
 
   /** Predicted time per output token with this request among the rows, in milliseconds. */
@@ -308,8 +317,7 @@ export class FlowGuard {
     const pace = this.#decodePace;
     const inStep = Math.min(rows, this.constants.maxRows);
     const turns = rows / Math.max(1, inStep);
-    const underWay = Math.max(0, this.#prefillSent[pair]! - this.#prefillTaken[pair]!);
-    const coming = this.#queued[pair]! + this.#prefillContext[pair]! + underWay;
+    const coming = this.#ahead(pair) + this.#prefillContext[pair]!;
     const all = this.#context[pair]! + coming + context;
     const ms = pace.fixedMs + pace.firstMs * inStep + (pace.secondMs * all) / (1000 * Math.max(1, turns));
     return (ms * pace.factor(pair) * Math.max(1, turns)) / this.#drawn[pair]!;
@@ -325,7 +333,7 @@ export class FlowGuard {
   #firstTokenCost(pair: number, query: RouteQuery, now: number): number {
     const first = this.firstTokenMs(pair, query, now);
     const tokens = this.uncached(pair, query);
-    if (tokens > this.constants.directTokens) return first;
+    if (!this.#mayGoDirect(pair, tokens)) return first;
     return Math.min(first, this.directMs(pair, query) + this.#disturbance(pair, tokens));
   }
 
