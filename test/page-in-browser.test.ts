@@ -85,7 +85,10 @@ describe.skipIf(executable === undefined)("the page", () => {
       const canvas = document.getElementById("timeline");
       const { data } = canvas.getContext("2d").getImageData(0, 5 * 26 * devicePixelRatio, canvas.width, 20);
       let coloured = 0;
-      for (let i = 0; i < data.length; i += 4) if (Math.abs(data[i] - data[i + 2]) > 60) coloured++;
+      for (let i = 0; i < data.length; i += 4) {
+        const pixel = data.subarray(i, i + 3);
+        if (Math.max(...pixel) - Math.min(...pixel) > 60) coloured++;
+      }
       return coloured;
     })()`;
     await expect.poll(() => page.evaluate(painted)).toBeGreaterThan(100);

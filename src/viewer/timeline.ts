@@ -13,6 +13,10 @@ const MOST_SPANS = 30_000;
 /** Told apart with common colour-vision deficiencies, on light and dark ground. */
 const COLOURS = ["#4c8dff", "#f2a33a", "#2fb37c", "#d663b4", "#8f7bea", "#e0594f", "#3fb8c9", "#a5a33c"];
 
+/** A span shorter than any step is a note of what was decided. */
+const NOTE_MS = 0.2;
+const isNote = ([, , start, end]: WireSpan): boolean => end - start < NOTE_MS;
+
 /** Draws each actor's spans on a line of its own; time runs to the right. */
 export class Timeline {
   readonly #canvas = element("timeline", HTMLCanvasElement);
@@ -96,14 +100,18 @@ export class Timeline {
     pen.font = `12px ${style.fontFamily}`;
     pen.textBaseline = "middle";
     this.#drawGrid(pen, style.color, from, perMs, width, height);
-    for (const span of this.#spans) {
-      const [actor, name, start, end] = span;
-      if (end < from) continue;
-      const x = LABEL + Math.max(0, (start - from) * perMs);
-      const right = LABEL + (end - from) * perMs;
-      pen.fillStyle = this.#colour(name);
-      pen.fillRect(x, this.#actors.indexOf(actor) * ROW + 5, Math.max(1, right - x), ROW - 10);
-    }
+    // Work goes over notes, or a pixel that stands for several steps would show the notes alone.
+    for (const span of this.#spans) if (isNote(span)) this.#drawSpan(pen, span, from, perMs);
+    for (const span of this.#spans) if (!isNote(span)) this.#drawSpan(pen, span, from, perMs);
+  }
+
+  #drawSpan(pen: CanvasRenderingContext2D, span: WireSpan, from: number, perMs: number): void {
+    const [actor, name, start, end] = span;
+    if (end < from) return;
+    const x = LABEL + Math.max(0, (start - from) * perMs);
+    const right = LABEL + (end - from) * perMs;
+    pen.fillStyle = this.#colour(name);
+    pen.fillRect(x, this.#actors.indexOf(actor) * ROW + 5, Math.max(1, right - x), ROW - 10);
   }
 
   #drawGrid(
