@@ -59,6 +59,8 @@ export class DecodeLane implements Behaviour<AppMessage> {
   #tuner!: ActorRef;
   #audience!: readonly ActorRef[];
   #scheduler!: Outbox;
+  /** Learns from the step that has ended, once the next one runs. */
+  #ended: (() => void) | undefined;
 
   constructor(
     readonly options: DecodeOptions,
@@ -129,6 +131,9 @@ export class DecodeLane implements Behaviour<AppMessage> {
   drained(ctx: Ctx): void {
     this.#scheduler.flush(ctx);
     if (!ctx.working) this.#startStep(ctx);
+    // While the next step computes.
+    this.#ended?.();
+    this.#ended = undefined;
     this.#report(ctx);
   }
 
@@ -204,7 +209,7 @@ export class DecodeLane implements Behaviour<AppMessage> {
       (result: StepResult) => {
         // A step belongs to all its rows; only a lone one can be named.
         ctx.trace("decode", startedAt, rows.length === 1 ? rows[0]!.journey.request : 0, shape.tokens);
-        this.#meter.step(result, shape, rows.length);
+        this.#ended = () => this.#meter.step(result, shape, rows.length);
         this.#continuing = result.computeMs;
         this.#finishStep(result, ctx);
       },

@@ -14,10 +14,11 @@ using std::chrono::microseconds;
 
 // How long an idle thread looks for work before it parks: the gap between two decode steps of a busy lane is
 // shorter, a parked thread needs some 50 us to come back.
-constexpr auto kIdleSpin = microseconds(100);
+constexpr auto kIdleSpin = microseconds(300);
 // How long a core of a fresh step is kept for the thread that will collect it: it then needs no waking at the
-// end.
-constexpr auto kCollectorGrace = microseconds(50);
+// end. Before it collects, it tells others what the last step gave, and whoever wakes may take its core for a
+// while.
+constexpr auto kCollectorGrace = microseconds(300);
 // How long a collector that finds no core spins before it parks.
 constexpr auto kCollectorSpin = microseconds(50);
 // With one core: what prefill gets between two decode steps, so that it is never starved.

@@ -135,7 +135,9 @@ Rounded search_symmetric(const Block& block, float span, float step) {
     return best;
   }
   follow<kLowest, kHighest, false>(block, *largest / static_cast<float>(kLowest), 0, best);
-  for (float off = -span; off <= span; off += step) {
+  const int steps = static_cast<int>(span / step);
+  for (int i = -steps; i <= steps; ++i) {
+    const float off = static_cast<float>(i) * step;
     follow<kLowest, kHighest, false>(block, *largest / (static_cast<float>(kLowest) + off), 0, best);
     follow<kLowest, kHighest, false>(block, *largest / (static_cast<float>(kHighest) + off), 0, best);
   }
@@ -144,13 +146,13 @@ Rounded search_symmetric(const Block& block, float span, float step) {
 
 Rounded search_affine(const Block& block) {
   constexpr int kHighest = 15;
-  constexpr float kSpan = 2;
+  constexpr int kSteps = 4;
   constexpr float kStep = 0.5;
   const auto [low, high] = std::minmax_element(block.values, block.values + kBlock);
   Rounded best;
   follow<0, kHighest, true>(block, (*high - *low) / kHighest, *low, best);
-  for (float off = -kSpan; off <= kSpan; off += kStep) {
-    const float scale = (*high - *low) / (kHighest + off);
+  for (int i = -kSteps; i <= kSteps; ++i) {
+    const float scale = (*high - *low) / (kHighest + static_cast<float>(i) * kStep);
     // Centred, and with either end held.
     const float middle = (*low + *high) / 2 - scale * kHighest / 2;
     for (const float minimum : {middle, *low, *high - scale * kHighest}) {

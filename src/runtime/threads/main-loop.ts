@@ -26,6 +26,8 @@ export class MainLoop {
   private waiting = false;
   private closed = false;
   private timer: NodeJS.Timeout | undefined;
+  /** When the timer fires, in milliseconds of `performance.now()`. */
+  private timerDue = Number.POSITIVE_INFINITY;
 
   start(
     setup: ActorSetup,
@@ -63,7 +65,6 @@ export class MainLoop {
   };
 
   private rest(): void {
-    clearTimeout(this.timer);
     let wait = Number.POSITIVE_INFINITY;
     for (const life of this.lives.values()) wait = Math.min(wait, life.waitMs);
     if (wait <= 0 || !this.listen()) {
@@ -71,10 +72,22 @@ export class MainLoop {
       return;
     }
     for (const life of this.lives.values()) life.park();
-    if (wait !== Number.POSITIVE_INFINITY) {
-      this.timer = setTimeout(this.turn, Math.min(Math.ceil(wait), LONGEST_TIMEOUT_MS));
-    }
+    this.arm(wait);
   }
+
+  /** A turn in `wait` ms at the latest. A timer that is due before stays: it costs less than a new one every turn. */
+  private arm(wait: number): void {
+    const due = performance.now() + wait;
+    if (this.timerDue <= due) return;
+    clearTimeout(this.timer);
+    this.timerDue = due;
+    this.timer = setTimeout(this.onTimer, Math.min(Math.ceil(wait), LONGEST_TIMEOUT_MS));
+  }
+
+  private readonly onTimer = (): void => {
+    this.timerDue = Number.POSITIVE_INFINITY;
+    this.turn();
+  };
 
   /** Sees to it that a ring leads to a turn; false if there is something to do already. */
   private listen(): boolean {

@@ -45,6 +45,8 @@ export class ThreadedActor<M extends Message> implements ActorHost<M> {
   private ownSlab: Slab | undefined;
   private readonly tracer: TraceWriter;
   private inTurn = false;
+  /** What turns send stays unpublished for now. */
+  private holding = false;
   /** Something was done since `drained` was last called. */
   private active = true;
   private closed = false;
@@ -117,6 +119,22 @@ export class ThreadedActor<M extends Message> implements ActorHost<M> {
     this.turn(() => this.core.finishJob());
   }
 
+  /**
+   * The same, and what follows: what has come meanwhile is delivered, `drained` may start the next job, and only then
+   * is anything published. Whoever is woken may take this thread's core, and the next job is to run by then.
+   */
+  endJob(): void {
+    this.holding = true;
+    try {
+      this.finishJob();
+      this.poll();
+      this.drain();
+    } finally {
+      this.holding = false;
+    }
+    this.publish();
+  }
+
   end(): void {
     this.turn(() => this.core.stopped());
   }
@@ -165,7 +183,7 @@ export class ThreadedActor<M extends Message> implements ActorHost<M> {
     let at = writer.reserve(bytes);
     if (at < 0) {
       // Its reader can't make room by what it can't see.
-      this.publish();
+      this.publishStaged();
       if (edge.whenFull !== "block") return "refused";
       at = this.awaitRoom(writer, bytes);
       if (at < 0) return this.gone();
@@ -177,7 +195,7 @@ export class ThreadedActor<M extends Message> implements ActorHost<M> {
       this.staged.push(edge);
     }
     // A flood on a block edge overlaps with its reading; elsewhere a turn's messages are seen together.
-    if (!this.inTurn || (edge.whenFull === "block" && writer.owesMuch)) this.publish();
+    if (!this.inTurn || (edge.whenFull === "block" && writer.owesMuch)) this.publishStaged();
     return "sent";
   }
 
@@ -284,6 +302,10 @@ export class ThreadedActor<M extends Message> implements ActorHost<M> {
   }
 
   private publish(): void {
+    if (!this.holding) this.publishStaged();
+  }
+
+  private publishStaged(): void {
     // Most turns send nothing; emptying by `pop` is far cheaper than by setting the length.
     for (let edge = this.staged.pop(); edge !== undefined; edge = this.staged.pop()) {
       edge.staged = false;

@@ -45,12 +45,12 @@ export class WorkerLoop<M extends Message> {
     for (;;) {
       if (status.controls !== this.handled) return "control";
       if (actor.poll()) {
-        if (core.jobFinished) actor.finishJob();
+        if (core.jobFinished) actor.endJob();
       } else if (!this.stopping && actor.drain()) {
         // The hook may have sent, started a job or taken long: look again.
       } else if (core.working) {
         status.state = "collecting";
-        actor.finishJob();
+        actor.endJob();
         status.state = "running";
       } else if (this.stopping) {
         actor.end();
