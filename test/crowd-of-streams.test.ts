@@ -57,8 +57,8 @@ test("256 streams, 32 reading nothing, 32 cancelled: the others are whole and ri
   for (const stream of cancelled) expect(await stream.ended).toBe("cancelled");
 
   await until(() => runtime.service.snapshot().kv.sequences === 0);
-  const { kv, requestsRunning, requestsWaiting } = runtime.service.snapshot();
+  const { kv, requestsRunning, requestsWaiting, resumptions } = runtime.service.snapshot();
   expect(kv.usedBlocks).toBe(0);
   expect(kv.freeBlocks + kv.cachedBlocks).toBe(kv.totalBlocks);
-  expect([requestsRunning, requestsWaiting]).toEqual([0, 0]);
+  expect([requestsRunning, requestsWaiting, resumptions]).toEqual([0, 0, 0]);
 });
