@@ -58,6 +58,8 @@ export class GatewayActor implements Behaviour<AppMessage>, GenerationService {
   readonly #counters = new GatewayCounters();
   readonly #credit = new CreditPost();
   readonly #ticker = new Ticker();
+  /** Not heeded yet. */
+  readonly #lost: MessageNamed<"lost">[] = [];
   #nextId = 1;
   #draining = false;
   #ctx!: Ctx;
@@ -137,11 +139,9 @@ export class GatewayActor implements Behaviour<AppMessage>, GenerationService {
         if (live) this.#endFailed(live, message.code as ErrorCode, message.reason, message.retryAfterMs);
         return;
       }
-      case "lost": {
-        const live = this.#find(message);
-        if (live && !live.finish) this.#resubmit(live, message.cause);
+      case "lost":
+        this.#lost.push(message);
         return;
-      }
       case "starved": {
         const live = this.#find(message);
         if (!live) return;
@@ -163,6 +163,14 @@ export class GatewayActor implements Behaviour<AppMessage>, GenerationService {
       case "tick":
         this.#tick(ctx);
         return;
+    }
+  }
+
+  /** What is lost begins again once all is read that lanes had said before: its last tokens may be among that. */
+  drained(): void {
+    for (const message of this.#lost.splice(0)) {
+      const live = this.#find(message);
+      if (live && !live.finish) this.#resubmit(live, message.cause);
     }
   }
 

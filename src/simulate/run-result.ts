@@ -9,6 +9,8 @@ export interface RunResult {
   readonly seed: number;
   readonly failure: RunFailure | undefined;
   readonly requests: readonly RequestResult[];
+  /** Requests submitted again by the gateway, each time counted. */
+  readonly resumptions: number;
   readonly faults: Readonly<Partial<Record<FaultKind, number>>>;
   readonly events: number;
   /** Times that all invariants were checked. */

@@ -273,6 +273,7 @@ class Run {
         received,
         summary,
       })),
+      resumptions: this.#house.gateway.snapshot().resumptions,
       faults: Object.fromEntries(this.#injector.injected),
       events: this.#history.events,
       checks: this.#checks.made,

@@ -131,6 +131,22 @@ export const EVERYDAY: readonly Scenario[] = [
     },
   },
   {
+    name: "doors-asleep",
+    about:
+      "the doors' thread gets no processor for seconds: what ended meanwhile is delivered, not computed again",
+    plans: () =>
+      [100, 300, 500].map((atMs) =>
+        plan(`from ${atMs} ms`, {
+          requests: uniform({ ...LOAD, count: 60, everyMs: 5 }),
+          faults: [{ kind: "pause", actor: "gateway", when: { kind: "time", atMs }, forMs: 4_000 }],
+        }),
+      ),
+    judge: (results) => {
+      const again = results.find((result) => result.resumptions > 0);
+      return allDone(results) ?? (again && `${again.name}: ${again.resumptions} requests began again`);
+    },
+  },
+  {
     name: "small-mailboxes",
     about: "mailboxes that hold a few messages: every edge is full again and again",
     plans: () => [
