@@ -1,4 +1,5 @@
 import { Command } from "commander";
+import { addAblationCommand } from "./ablation/command.js";
 import { BenchError } from "./bench-error.js";
 import { addEngineCommand } from "./engine/command.js";
 import { addLoadCommand } from "./load/command.js";
@@ -34,6 +35,7 @@ export async function runBench(args: readonly string[]): Promise<void> {
   addStartCommand(program);
   addPrefixCacheCommand(program);
   addRoutingCommand(program);
+  addAblationCommand(program);
   addStabilityCommand(program);
   addOverloadCommand(program);
   addClassesCommand(program);

@@ -11,6 +11,7 @@ import { chainOf, PrefixMap } from "../dist/policy/prefix-map.js";
 
 const CONSTANTS = {
   policy: "flowguard" as const,
+  fused: false,
   unknownTokenMs: 1,
   unknownStepMs: 10,
   rowShare: 0.1,
@@ -48,6 +49,7 @@ const prefill = (queuedTokens: number, more: Partial<PrefillSignal> = {}): Prefi
 });
 const decode = (rows: number, more: Partial<DecodeSignal> = {}): DecodeSignal => ({
   rows,
+  queuedTokens: 0,
   taken: 0,
   last: NO_STEP,
   contextTokens: 0,

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { planDrafts, planFixed } from "../dist/policy/depth.js";
+import { planDrafts, planGiven } from "../dist/policy/depth.js";
 import { type DraftingLimits, LaneDrafts, OWN, RECENT, RowDrafts } from "../dist/policy/drafting.js";
 import { type Continuation, Successors, Suffix } from "../dist/policy/successors.js";
 import { Earnings, EVIDENCES, evidence, Survival } from "../dist/policy/survival.js";
@@ -301,8 +301,8 @@ describe("the goodput rule", () => {
   });
 
   test("a fixed depth is as deep as drafts go", () => {
-    const plan = planFixed([[0.5, 0.1, 0.1], [], [0.3]], 2, 100, costing(1, 1));
+    const plan = planGiven([[0.5, 0.1, 0.1], [], [0.3]], [2, 2, 2], 100, costing(1, 1));
     expect([...plan.depths]).toEqual([2, 0, 1]);
-    expect(planFixed([[0.5], [0.5]], 8, 1, costing(1, 1)).drafts).toBe(1);
+    expect(planGiven([[0.5], [0.5]], [8, 8], 1, costing(1, 1)).drafts).toBe(1);
   });
 });

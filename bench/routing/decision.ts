@@ -4,6 +4,7 @@ import { seededRandom } from "../load/arrivals.js";
 
 export const CONSTANTS: FlowGuardConstants = {
   policy: "flowguard",
+  fused: false,
   unknownTokenMs: 0.1,
   unknownStepMs: 9,
   rowShare: 0.01,
@@ -42,7 +43,15 @@ export function timeDecisions(lanes: number, promptTokens: number, count: number
     guard.prefill(pair, { queuedTokens, contextTokens: 500, taken: 0, ended: 0, last, lateMs: 5 }, 0);
     const contextTokens = Math.floor(random() * 20_000);
     const rows = Math.floor(random() * 30);
-    guard.decode(pair, { rows, taken: 0, last, contextTokens, drawnPerRow: 1.2, spareBlocks: 1000 });
+    guard.decode(pair, {
+      rows,
+      queuedTokens: 0,
+      taken: 0,
+      last,
+      contextTokens,
+      drawnPerRow: 1.2,
+      spareBlocks: 1000,
+    });
   }
   const prompts = Array.from({ length: 50 }, () =>
     Uint32Array.from({ length: promptTokens }, () => Math.floor(random() * 32_000)),

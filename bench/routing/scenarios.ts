@@ -28,20 +28,20 @@ const LONGEST_PROMPT = 12_000;
 
 type Random = () => number;
 
-const exponential = (random: Random, mean: number) => -Math.log(1 - random()) * mean;
+export const exponential = (random: Random, mean: number) => -Math.log(1 - random()) * mean;
 
 /** Log-normal around `middle`, at most `most`. */
-function length(random: Random, middle: number, spread: number, most: number): number {
+export function length(random: Random, middle: number, spread: number, most: number): number {
   const normal = Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random());
   return Math.min(most, Math.max(1, Math.round(middle * Math.exp(spread * normal))));
 }
 
 /** Tokens that no other prompt has. */
-function fresh(random: Random, count: number): Uint32Array {
+export function fresh(random: Random, count: number): Uint32Array {
   return Uint32Array.from({ length: count }, () => Math.floor(random() * VOCABULARY));
 }
 
-function joined(first: Uint32Array, second: Uint32Array): Uint32Array {
+export function joined(first: Uint32Array, second: Uint32Array): Uint32Array {
   const all = new Uint32Array(first.length + second.length);
   all.set(first);
   all.set(second, first.length);
@@ -49,7 +49,7 @@ function joined(first: Uint32Array, second: Uint32Array): Uint32Array {
 }
 
 /** Arrivals of a Poisson process. */
-function poisson(
+export function poisson(
   count: number,
   perSecond: number,
   seed: number,
@@ -63,7 +63,7 @@ function poisson(
   });
 }
 
-const ordinary = (random: Random): Omit<RoutedRequest, "atMs"> => ({
+export const ordinary = (random: Random): Omit<RoutedRequest, "atMs"> => ({
   prompt: fresh(random, length(random, 600, 1, 6000)),
   outputTokens: length(random, 120, 0.6, 600),
 });

@@ -9,9 +9,13 @@ import { FINISH, type Journey, type MessageNamed, PREFILL } from "./messages.js"
 import type { Prediction, Reservations, Running } from "./reservations.js";
 
 export interface AdmittingOptions {
+  /** "fifo": everyone is admitted at once, in order of arrival and without classes; for comparisons. */
+  readonly policy: "admission" | "fifo";
   readonly blockTokens: number;
   /** Requests in lanes, at most. */
   readonly maxRunning: number;
+  /** Decode lanes compute prompts too: their reports tell of both. */
+  readonly fused: boolean;
   readonly admission: AdmissionLimits;
   /** By class: interactive, offline. */
   readonly objectives: readonly [Objectives, Objectives];
@@ -71,7 +75,8 @@ export class Admitting {
   }
 
   /** A request as it waits: what it is expected to need. */
-  request(message: MessageNamed<"submit">, generation: number, now: number): WaitingRequest {
+  request(submitted: MessageNamed<"submit">, generation: number, now: number): WaitingRequest {
+    const message = this.options.policy === "fifo" ? { ...submitted, class: 0 } : submitted;
     const { promptTokens, outputFrom, maxTokens, attempt, tenant } = message;
     const query = queryOf(message);
     const produced = promptTokens - outputFrom;
@@ -95,6 +100,7 @@ export class Admitting {
 
   /** Why a request would wait longer than its class or its deadline allows; undefined when it would not. */
   refusal(waiting: WaitingRequest): Refusal | undefined {
+    if (this.options.policy === "fifo") return undefined;
     const { offline, since, deadline, promptTokens } = waiting;
     const { ttftMs } = this.options.objectives[offline ? 1 : 0];
     const promptMs = this.forecast.promptMs(promptTokens);
@@ -140,6 +146,7 @@ export class Admitting {
 
   /** Whether a request may go to the lanes now. */
   fits({ blocks, offline }: WaitingRequest): boolean {
+    if (this.options.policy === "fifo") return true;
     const { running, freeBlocks } = this.reservations;
     if (blocks > freeBlocks || running.size >= this.options.maxRunning) return false;
     return this.reservations.count(offline) < this.#mostDecoding(offline);
@@ -185,8 +192,9 @@ export class Admitting {
 
   /** A lane's report. */
   load(message: MessageNamed<"load">, now: number): void {
-    if (message.role === PREFILL) this.forecast.prefill(message.pair, message, now);
-    else this.forecast.decode(message);
+    const { fused } = this.options;
+    if ((message.role === PREFILL) !== fused) this.forecast.prefill(message.pair, message, now);
+    if (message.role !== PREFILL) this.forecast.decode(message);
   }
 
   /** Predicted milliseconds until a newcomer's prompt is begun. */

@@ -328,11 +328,15 @@ export class DecodeLane implements Behaviour<AppMessage> {
 
   #report(ctx: Ctx): void {
     let contextTokens = 0;
-    for (const row of this.#rows.values()) contextTokens += row.length;
+    let queuedTokens = 0;
+    for (const row of this.#rows.values()) {
+      contextTokens += row.length;
+      queuedTokens += row.remaining;
+    }
     const load = {
       rows: this.#rows.inStep,
       queued: Math.max(0, this.#rows.size - this.#rows.inStep),
-      queuedTokens: 0,
+      queuedTokens,
       contextTokens,
     };
     this.#meter.report(ctx, this.#audience, this.#rows.size === 0, load, this.#speculation);

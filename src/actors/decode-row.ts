@@ -70,6 +70,11 @@ export class DecodeRow implements Held, Holder {
     return this.#rest.length > 0;
   }
 
+  /** Tokens of its prompt that are still to be computed here. */
+  get remaining(): number {
+    return this.#rest.length;
+  }
+
   get parked(): boolean {
     return this.parkedSince !== undefined;
   }

@@ -173,13 +173,15 @@ function edges(config: Config, pairs: readonly number[]): EdgeSpec[] {
 
 function schedulerOptions(config: Config, facts: DeploymentFacts, costs: StepCostPriors): SchedulerOptions {
   const { scheduler, pairs } = config;
-  const { maxRunning, maxWaiting, passMs, offlinePatienceMs, lookAhead } = scheduler;
+  const { policy, maxRunning, maxWaiting, passMs, offlinePatienceMs, lookAhead } = scheduler;
   const { mostTenants, outputWeight, lengthMemory, lengthShare, predictionShare } = scheduler;
   const { holdMemory, retryAfterMs, mostRetryAfterMs, auditMs } = scheduler;
   return {
     pairs,
     totalBlocks: facts.totalBlocks,
     admitting: {
+      policy,
+      fused: config.lanes === "fused",
       blockTokens: facts.blockTokens,
       maxRunning,
       admission: { maxWaiting, passMs, offlinePatienceMs, lookAhead, mostTenants, outputWeight },
@@ -201,9 +203,11 @@ function schedulerOptions(config: Config, facts: DeploymentFacts, costs: StepCos
 }
 
 function routerOptions(config: Config, facts: DeploymentFacts): RouterOptions {
-  const { prefixGrainTokens, prefixGrains, ...constants } = config.router;
+  const { prefixGrainTokens, prefixGrains, roles, ...constants } = config.router;
   const guard = {
     ...constants,
+    directTokens: roles === "static" ? 0 : constants.directTokens,
+    fused: config.lanes === "fused",
     maxRows: config.decode.maxRows,
     stepTokens: config.prefill.maxBatchTokens,
   };

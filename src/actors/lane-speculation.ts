@@ -1,5 +1,6 @@
 import type { RowResult } from "../engine/engine.js";
-import { type DraftPlan, planDrafts, planFixed } from "../policy/depth.js";
+import { AcceptanceDepth } from "../policy/acceptance-depth.js";
+import { type DraftPlan, planDrafts, planGiven } from "../policy/depth.js";
 import { DRAFTERS, type DraftingLimits, LaneDrafts, type RowDrafts } from "../policy/drafting.js";
 import type { StepCost, StepShape } from "../policy/step-cost.js";
 import type { ActorRef, Context } from "../runtime/actor.js";
@@ -8,7 +9,9 @@ import { traceDrafts } from "./draft-trace.js";
 import type { AppMessage } from "./messages.js";
 
 export interface SpeculationOptions extends DraftingLimits {
-  /** Drafts a row and step, whatever they earn: for comparisons. Absent: as many as pay. */
+  /** How a step's drafts are chosen, unless there are `fixedDepth`. */
+  readonly policy: "goodput" | "acceptance";
+  /** Drafts a row and step, whatever they earn: for comparisons. Absent: what `policy` chooses. */
   readonly fixedDepth?: number | undefined;
   /** Steps between two reports to the tuner: what a lane learnt outlives it, and reaches others, that late. */
   readonly newsSteps: number;
@@ -68,6 +71,7 @@ export class LaneSpeculation {
   /** Drafts that held lately, and that were promised to: those chosen are those promised too much. */
   #held = PAR;
   #promised = PAR;
+  readonly #acceptance: AcceptanceDepth;
   #plan: DraftPlan | undefined;
   #steps = 0;
   #startedAt = Number.NEGATIVE_INFINITY;
@@ -77,22 +81,31 @@ export class LaneSpeculation {
     readonly cost: StepCost,
   ) {
     this.drafts = new LaneDrafts(options);
+    this.#acceptance = new AcceptanceDepth(options.maxDepth);
   }
 
   /** Has the rows make drafts, and decides how many of each are verified; `most` in all. */
   draft(rows: readonly DecodeRow[], plain: StepShape, most: number, ctx: Context<AppMessage>): Uint8Array {
     const startedAt = ctx.now();
-    const { fixedDepth, leastSurvival } = this.options;
+    const { leastSurvival } = this.options;
     const predict = (tokens: number) => this.overheadMs + this.cost.predict({ ...plain, tokens });
-    const least = Math.max(leastSurvival, fixedDepth === undefined ? priceOf(rows.length, most, predict) : 0);
+    const given = this.#givenDepths(rows);
+    const least = given ? leastSurvival : Math.max(leastSurvival, priceOf(rows.length, most, predict));
     const outlooks = rows.map((row) => row.draft(least));
-    const plan =
-      fixedDepth === undefined
-        ? planDrafts(outlooks, most, predict, this.#held / this.#promised)
-        : planFixed(outlooks, fixedDepth, most, predict);
+    const plan = given
+      ? planGiven(outlooks, given, most, predict)
+      : planDrafts(outlooks, most, predict, this.#held / this.#promised);
     traceDrafts(ctx, startedAt, rows, plan);
     this.#plan = plan;
     return plan.depths;
+  }
+
+  /** Depths that nothing else decides; undefined where the goodput rule does. */
+  #givenDepths(rows: readonly DecodeRow[]): number[] | undefined {
+    const { fixedDepth, policy } = this.options;
+    if (fixedDepth !== undefined) return rows.map(() => fixedDepth);
+    if (policy === "goodput") return undefined;
+    return rows.map(({ drafting }) => (drafting ? this.#acceptance.of(drafting) : 0));
   }
 
   /** A step begins; `computeMs`: computing time of the one before, if this one follows at once. */
@@ -106,6 +119,7 @@ export class LaneSpeculation {
   /** What the planned step drew for one of its rows. */
   drew(row: RowDrafts, depth: number, result: RowResult): void {
     this.#held += result.accepted;
+    this.#acceptance.observe(row, depth, result.accepted);
     for (let i = 0; i < depth; i++) {
       this.#promised += row.survivals[i]!;
       const maker = row.makers[i]!;

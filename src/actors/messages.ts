@@ -66,7 +66,7 @@ const load = {
   pair: u32,
   rows: u32,
   queued: u32,
-  /** Prompt tokens that have not been computed and that no cache is expected to hold, over a prefill lane's requests. */
+  /** Prompt tokens that have not been computed and that no cache is expected to hold, over the lane's requests. */
   queuedTokens: u32,
   /** Such prompt tokens (prefill) or requests (decode) ever taken: tells the router what is still under way. */
   taken: f64,

@@ -153,6 +153,7 @@ export class Router implements Behaviour<AppMessage> {
     }
     this.#guard.decode(message.pair, {
       rows: message.rows + message.queued,
+      queuedTokens: message.queuedTokens,
       taken,
       last,
       contextTokens: message.contextTokens,

@@ -136,6 +136,11 @@ const objectives = (ttftMs: number) =>
 
 const scheduler = z
   .strictObject({
+    /**
+     * Who is admitted and when: "admission", by what requests are predicted to need; "fifo", everyone at once, in order
+     * of arrival and without classes, for comparisons: what does not fit waits, and gives way, in the lanes.
+     */
+    policy: z.enum(["admission", "fifo"]).default("admission"),
     /** Half a minute: about when somebody who waits gives up. */
     interactive: objectives(30_000),
     offline: objectives(0),
@@ -180,6 +185,11 @@ const router = z
      * random, the fewest requests, the longest cached prefix.
      */
     policy: z.enum(ROUTE_POLICIES).default("flowguard"),
+    /**
+     * "static": prompts are computed in prefill lanes and answers in decode lanes, always. "balanced": a lane does the
+     * other's work where that is predicted to be faster.
+     */
+    roles: z.enum(["static", "balanced"]).default("balanced"),
     /** Milliseconds a prompt token, and a decode step, until a lane has measured its own: a small model on a CPU. */
     unknownTokenMs: z.number().positive().default(2),
     unknownStepMs: z.number().positive().default(10),
@@ -219,6 +229,11 @@ const router = z
 
 const speculation = z
   .strictObject({
+    /**
+     * How many drafts are verified: "goodput", as many as pay; "acceptance", for comparisons: each request's depth
+     * follows what it has accepted and nothing else, 2 more after a step that accepted all, 1 fewer after any other.
+     */
+    policy: z.enum(["goodput", "acceptance"]).default("goodput"),
     /** Draft tokens a row and step, at most; 0 turns speculation off. */
     maxDepth: z.number().int().min(0).max(16).default(12),
     /** Drafts a row and step whatever they earn: for comparisons. Absent: as many as pay. */
@@ -295,6 +310,12 @@ export const configSchema = z.strictObject({
   model: z.string().default("smollm2-135m-instruct"),
   /** Stream pairs: each one prefill lane and one decode lane. */
   pairs: z.number().int().min(1).max(64).default(1),
+  /**
+   * "disaggregated": a pair's prompts are computed in one lane and its answers in the other. "fused", for comparisons:
+   * its decode lane computes both in common steps, prompts in chunks of what `decode.maxBatchTokens` leaves; the prefill
+   * lane stays idle. A fused pair stands for one device.
+   */
+  lanes: z.enum(["disaggregated", "fused"]).default("disaggregated"),
   server,
   engine,
   prefill,

@@ -55,10 +55,10 @@ export function planDrafts(
   };
 }
 
-/** Every row as deep as its drafts and `depth` allow: what the rule is compared with. */
-export function planFixed(
+/** Every row as deep as its drafts and its entry of `wanted` allow: what the rule is compared with. */
+export function planGiven(
   rows: readonly RowSurvival[],
-  depth: number,
+  wanted: ArrayLike<number>,
   most: number,
   predict: (tokens: number) => number,
 ): DraftPlan {
@@ -66,7 +66,7 @@ export function planFixed(
   let drafts = 0;
   let expected = rows.length;
   rows.forEach((survivals, row) => {
-    for (let k = 0; k < Math.min(depth, survivals.length) && drafts < most; k++, drafts++) {
+    for (let k = 0; k < Math.min(wanted[row]!, survivals.length) && drafts < most; k++, drafts++) {
       depths[row]!++;
       expected += survivals[k]!;
     }

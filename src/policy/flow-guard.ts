@@ -36,6 +36,8 @@ export interface DecodeSignal {
   /** Requests taken ever, in this incarnation. */
   readonly taken: number;
   readonly last: LastStep;
+  /** Prompt tokens of its rows that are still to be computed there. */
+  readonly queuedTokens: number;
   /** Tokens in the KV of its rows. */
   readonly contextTokens: number;
   /** Tokens that a row draws in a step: more than 1 with drafts. */
@@ -46,6 +48,8 @@ export interface DecodeSignal {
 
 export interface FlowGuardConstants {
   readonly policy: RoutePolicy;
+  /** Every prompt is computed in a decode lane, whatever else is said here. */
+  readonly fused: boolean;
   /** Assumed computing time a prompt token until a lane has measured it, in milliseconds. */
   readonly unknownTokenMs: number;
   /** Assumed time of a decode step until a lane has measured it, in milliseconds. */
@@ -118,6 +122,9 @@ export class FlowGuard {
   readonly #drawn: Float64Array;
   readonly #spare: Float64Array;
   readonly #blocksSent: Float64Array;
+  /** Prompt tokens in a decode lane that it has yet to compute, and such sent since it said so. */
+  readonly #directQueued: Float64Array;
+  readonly #directSent: Float64Array;
   readonly #cost: Float64Array;
   #turn = 0;
   #random = 0x2545f491;
@@ -157,6 +164,8 @@ export class FlowGuard {
     this.#drawn = column().fill(1);
     this.#spare = column().fill(Number.POSITIVE_INFINITY);
     this.#blocksSent = column();
+    this.#directQueued = column();
+    this.#directSent = column();
     this.#cost = column();
   }
 
@@ -192,6 +201,8 @@ export class FlowGuard {
     if (signal.drawnPerRow > 0) this.#drawn[pair] = Math.max(1, signal.drawnPerRow);
     this.#spare[pair] = signal.spareBlocks;
     this.#blocksSent[pair] = 0;
+    this.#directQueued[pair] = signal.queuedTokens;
+    this.#directSent[pair] = 0;
   }
 
   /** A lane died. */
@@ -217,6 +228,8 @@ export class FlowGuard {
       this.#rows[pair] = 0;
       this.#decodeSent[pair] = 0;
       this.#decodeTaken[pair] = 0;
+      this.#directQueued[pair] = 0;
+      this.#directSent[pair] = 0;
     }
   }
 
@@ -245,7 +258,8 @@ export class FlowGuard {
 
   /** Accounts for a request sent to a pair: it counts as queued there until the lanes' reports include it. */
   sent(pair: number, query: RouteQuery, direct = false): void {
-    if (!direct) this.#prefillSent[pair]! += this.uncached(pair, query);
+    const column = direct ? this.#directSent : this.#prefillSent;
+    column[pair]! += this.uncached(pair, query);
     this.#decodeSent[pair]! += 1;
     this.#blocksSent[pair]! += query.blocks;
   }
@@ -278,7 +292,8 @@ export class FlowGuard {
     const rows = this.requests(pair);
     const step = pace.fixedMs + pace.firstMs * rows + (pace.secondMs * this.#context[pair]!) / 1000;
     const steps = rows > 0 ? 2 : 1;
-    return (steps * step + this.#promptMs(this.uncached(pair, query))) * pace.factor(pair);
+    const ahead = this.#directQueued[pair]! + this.#directSent[pair]!;
+    return (steps * step + this.#promptMs(ahead + this.uncached(pair, query))) * pace.factor(pair);
   }
 
   /** What so many prompt tokens add to a step, at the common pace. */
@@ -287,6 +302,7 @@ export class FlowGuard {
   }
 
   #goesDirect(pair: number, query: RouteQuery, now: number): boolean {
+    if (this.constants.fused) return true;
     const tokens = this.uncached(pair, query);
     if (this.constants.policy !== "flowguard" || !this.#mayGoDirect(pair, tokens)) return false;
     return this.directMs(pair, query) + this.#disturbance(pair, tokens) < this.firstTokenMs(pair, query, now);
@@ -331,6 +347,7 @@ export class FlowGuard {
 
   /** The first token by the better way, with what that costs the rows on it. */
   #firstTokenCost(pair: number, query: RouteQuery, now: number): number {
+    if (this.constants.fused) return this.directMs(pair, query);
     const first = this.firstTokenMs(pair, query, now);
     const tokens = this.uncached(pair, query);
     if (!this.#mayGoDirect(pair, tokens)) return first;

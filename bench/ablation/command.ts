@@ -1,0 +1,86 @@
+import { writeFileSync } from "node:fs";
+import type { Command } from "commander";
+import { resolveModel } from "#streamserve/model/resolve.js";
+import { choice, wholeNumber, withJson } from "../options.js";
+import { beginReport, publish } from "../report.js";
+import { drawFigure } from "../svg.js";
+import { findingsOf, type Measured } from "./findings.js";
+import { PARTS } from "./parts.js";
+import { compareReal } from "./real.js";
+import { compareSimulated } from "./simulated.js";
+
+interface AblationOptions {
+  readonly model: string;
+  readonly threads: number;
+  readonly where: "both" | "real" | "simulated";
+  readonly part: string;
+  readonly rounds: number;
+  readonly realRequests: number;
+  readonly requests: number;
+  readonly full?: boolean;
+  readonly plots?: string;
+  readonly json?: string;
+}
+
+const FULL = { rounds: 7, realRequests: 200, requests: 2000 };
+
+export function addAblationCommand(program: Command): void {
+  const names = PARTS.map(({ name }) => name);
+  const command = program
+    .command("ablation")
+    .description(
+      "each part in turn exchanged for what is usual in its place, on the real engine and simulated",
+    )
+    .option("--model <name>", "catalogue name or .gguf file", "smollm2-135m-instruct")
+    .option("--threads <n>", "compute threads; 0: one a core", wholeNumber(0, 1024), 0)
+    .addOption(choice("--where <place>", "where to compare", ["both", "real", "simulated"]).default("both"))
+    .addOption(choice("--part <name>", "one part, or all", ["all", ...names]).default("all"))
+    .option("--rounds <n>", "rounds of alternating runs", wholeNumber(1, 100), 3)
+    .option(
+      "--real-requests <n>",
+      "requests of a run at full load, real engine",
+      wholeNumber(16, 100_000),
+      60,
+    )
+    .option("--requests <n>", "requests of a run at full load, simulated", wholeNumber(20, 1_000_000), 600)
+    .option(
+      "--full",
+      `${FULL.rounds} rounds of ${FULL.realRequests} and ${FULL.requests} requests: about an hour`,
+    )
+    .option("--plots <prefix>", "draw the plots as SVG: path and beginning of the files' names");
+  withJson(command).action(runAblation);
+}
+
+async function runAblation(given: AblationOptions): Promise<void> {
+  const options = { ...given, ...(given.full ? FULL : {}) };
+  const finish = beginReport("ablation");
+  const parts = PARTS.filter(({ name }) => options.part === "all" || options.part === name);
+  const progress = (text: string) => console.error(text);
+  const measured: Measured[] = [];
+  const notes: string[] = [];
+  if (options.where !== "simulated") {
+    const { compared, objective, capacities } = await compareReal(
+      await resolveModel(options.model),
+      parts,
+      options,
+      progress,
+    );
+    measured.push({ where: "real engine", compared, objective });
+    const each = capacities.map((capacity) => capacity.toFixed(1)).join(", ");
+    notes.push(
+      `With 16 under way the real engine served ${each} requests a second, part by part: loads are shares of that.`,
+    );
+  }
+  if (options.where !== "real") {
+    measured.push({ where: "simulated A800 pairs", ...(await compareSimulated(parts, options, progress)) });
+  }
+  const settings = { ...options, json: undefined, plots: undefined };
+  const report = finish(findingsOf(settings, parts, measured, notes));
+  publish(report, options.json);
+  if (options.plots === undefined) return;
+  for (const [index, figure] of report.figures.entries()) {
+    const file = `${options.plots}-${index + 1}.svg`;
+    writeFileSync(file, drawFigure(figure));
+    console.error(`${file}: ${figure.title}`);
+  }
+}

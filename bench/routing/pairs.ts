@@ -1,0 +1,111 @@
+import type { z } from "zod";
+import { type Config, configSchema } from "#streamserve/config/schema.js";
+import { GREEDY } from "#streamserve/engine/engine.js";
+import { A800_7B } from "#streamserve/engine/simulated-cost.js";
+import { House } from "#streamserve/simulate/house.js";
+import { BenchError } from "../bench-error.js";
+import { type RoutedRequest, VOCABULARY } from "./scenarios.js";
+
+export type Settings = z.input<typeof configSchema>;
+
+/** KV tokens of a pair's pool: some 60 GB of an A800 at 512 KiB a token. */
+const POOL_TOKENS = 120_000;
+const CONTEXT_TOKENS = 16_384;
+/** A run whose virtual clock passes the last arrival by so much is stuck. */
+const PATIENCE_MS = 600_000;
+
+/** The configuration of so many pairs of A800s, each pair with a KV pool of its own, and what is to differ. */
+export function a800Pairs(pairs: number, settings: Settings): Config {
+  const { router, scheduler, speculation, prefill, decode, ...more } = settings;
+  return configSchema.parse({
+    pairs,
+    engine: { kvTokens: POOL_TOKENS * pairs, contextTokens: CONTEXT_TOKENS },
+    prefill: { maxRows: 16, maxBatchTokens: 2048, ...prefill },
+    decode: { maxRows: 128, maxBatchTokens: 512, ...decode },
+    scheduler: { maxWaiting: 100_000, maxRunning: 100_000, ...scheduler },
+    // A CPU's defaults would mislead it for the first requests.
+    router: { unknownTokenMs: 0.1, unknownStepMs: 9, rowShare: 0.01, ...router },
+    speculation: { ...speculation },
+    runtime: { ringBytes: 1 << 22, promptSlabBytes: 1 << 28 },
+    ...more,
+  });
+}
+
+/** What became of a request, on the virtual clock, in milliseconds. */
+export interface SimulatedRequest {
+  readonly cameMs: number;
+  readonly endedMs: number;
+  /** NaN when there was no first, or no second, token. */
+  readonly firstTokenMs: number;
+  readonly tokenMs: number;
+  readonly promptTokens: number;
+  readonly cachedTokens: number;
+  readonly outputTokens: number;
+  /** `done`, or the error's code. */
+  readonly outcome: string;
+}
+
+export interface Circumstances {
+  /** How many times longer the steps of a pair take; 1 when absent. */
+  readonly slowness?: ((pair: number) => number) | undefined;
+  /** Share of positions where the next token follows from the last alone. */
+  readonly draftability: number;
+  /** Tokens there are: the fewer, the sooner a suffix comes again. */
+  readonly vocabulary?: number;
+}
+
+/** Serves the requests with the real actors over simulated A800 pairs. Throws BenchError when some do not end. */
+export function servePairs(
+  config: Config,
+  requests: readonly RoutedRequest[],
+  { slowness, draftability, vocabulary = VOCABULARY }: Circumstances,
+): SimulatedRequest[] {
+  const house = new House({
+    config,
+    model: { seed: 7, vocabulary, draftability },
+    cost: A800_7B,
+    contextTokens: CONTEXT_TOKENS,
+    ownPools: true,
+    simulation: { seed: 1 },
+    disturbances: ({ name }) => {
+      const factor = slowness?.(Number(name.split(".")[1] ?? 0)) ?? 1;
+      return { slowdown: () => factor };
+    },
+  });
+  const sim = house.simulation;
+  const served: SimulatedRequest[] = [];
+  for (const request of requests) {
+    const cameMs = 1 + request.atMs;
+    const ended = (outcome: string, more: Partial<SimulatedRequest> = {}): void => {
+      const nothing = { firstTokenMs: Number.NaN, tokenMs: Number.NaN, outputTokens: 0, cachedTokens: 0 };
+      const promptTokens = request.prompt.length;
+      served.push({ cameMs, endedMs: sim.now, promptTokens, outcome, ...nothing, ...more });
+    };
+    sim.at(cameMs, () => {
+      house.gateway.generate(
+        {
+          prompt: request.prompt,
+          maxTokens: request.outputTokens,
+          sampling: GREEDY,
+          class: "interactive",
+          deadlineMs: 0,
+          credit: Number.POSITIVE_INFINITY,
+        },
+        {
+          tokens: () => {},
+          done: ({ timings: { firstTokenMs, totalMs }, outputTokens, cachedTokens }) => {
+            const tokenMs = (totalMs - firstTokenMs) / (outputTokens - 1);
+            ended("done", { firstTokenMs, tokenMs, outputTokens, cachedTokens });
+          },
+          failed: (error) => ended(error.code),
+        },
+      );
+    });
+  }
+  const until = (requests.at(-1)?.atMs ?? 0) + PATIENCE_MS;
+  while (served.length < requests.length && sim.now < until && sim.step());
+  if (served.length < requests.length) {
+    throw new BenchError(`${requests.length - served.length} simulated requests did not end.`);
+  }
+  return served;
+}
