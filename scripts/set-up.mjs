@@ -54,7 +54,7 @@ export async function setUp({ pull } = {}) {
     if (pull === undefined) {
       return;
     }
-    const command = [join(root, "dist/cli/main.js"), "pull", ...pull];
+    const command = [join(root, "dist/bundle/main.js"), "pull", ...pull];
     if ((await runShown(process.execPath, command, { quiet: true })) !== 0) {
       throw new SetUpError("model_download_failed", "");
     }
@@ -85,10 +85,12 @@ async function installDependencies() {
 
 async function compileTypeScript() {
   const print = fingerprint(
-    ["src", "bench", "tsconfig.json", "package-lock.json"].map((path) => join(root, path)),
+    ["src", "bench", "scripts/bundle.mjs", "tsconfig.json", "package-lock.json"].map((path) =>
+      join(root, path),
+    ),
   );
   const stamp = join(root, "dist/.fingerprint");
-  if (isFresh(stamp, print, [join(root, "dist/cli/main.js")])) {
+  if (isFresh(stamp, print, [join(root, "dist/cli/main.js"), join(root, "dist/bundle/main.js")])) {
     return;
   }
   say("compiling TypeScript");
@@ -102,6 +104,12 @@ async function compileTypeScript() {
       "the TypeScript sources do not compile: mend what the compiler says above.",
     );
   }
+  await run(
+    process.execPath,
+    [join(root, "scripts/bundle.mjs")],
+    "build_failed",
+    "the compiled modules can't be bundled: mend what esbuild says above.",
+  );
   markFresh(stamp, print);
 }
 

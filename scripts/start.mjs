@@ -21,7 +21,7 @@ function modelArguments() {
 
 await orExplain(async () => {
   await setUp(args[0] === "serve" && nativeIsStale() ? { pull: modelArguments() } : {});
-  const main = join(root, "dist/cli/main.js");
+  const main = join(root, "dist/bundle/main.js");
   process.argv = [process.execPath, main, ...args];
   await import(pathToFileURL(main).href);
 });

@@ -7,7 +7,7 @@ import { describe, expect, test } from "vitest";
 
 /** The command as it is typed: what it prints, where, and the status it ends with. */
 
-const CLI = fileURLToPath(new URL("../dist/cli/main.js", import.meta.url));
+const CLI = fileURLToPath(new URL("../dist/bundle/main.js", import.meta.url));
 
 function start(args: readonly string[], env: NodeJS.ProcessEnv = {}): ChildProcessWithoutNullStreams {
   return spawn(process.execPath, [CLI, ...args], { env: { ...process.env, ...env } });
@@ -110,6 +110,9 @@ describe("serve", () => {
     });
     expect(response.status).toBe(200);
     expect(await response.json()).toMatchObject({ usage: { completion_tokens: expect.any(Number) } });
+    for (const path of ["/", "/app/viewer.css", "/app/uplot.js", "/app/viewer/main.js", "/app/errors.js"]) {
+      expect(await fetch(`${url}${path}`), path).toMatchObject({ status: 200 });
+    }
     child.kill("SIGTERM");
     expect(await once(child, "close")).toEqual([0, null]);
   });

@@ -23,7 +23,7 @@ import { stringify } from "yaml";
 
 /** Fetching catalogue models with the real command, pip and hub client; only what they fetch is made here. */
 
-const CLI = fileURLToPath(new URL("../dist/cli/main.js", import.meta.url));
+const CLI = fileURLToPath(new URL("../dist/bundle/main.js", import.meta.url));
 const CONTENT = randomBytes(300_000);
 const FILE = "tiny.gguf";
 

@@ -1,4 +1,4 @@
-import { StreamServe } from "#streamserve/index.js";
+import { StreamServe } from "streamserve";
 import { startTimes } from "#streamserve/runtime/start-times.js";
 
 /** One start inside a process of its own, and the first token of a short prompt: printed as JSON. */

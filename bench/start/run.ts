@@ -14,7 +14,7 @@ export interface Start {
   readonly parts: readonly { readonly part: string; readonly ms: number }[];
 }
 
-const MAIN = fileURLToPath(new URL("../../cli/main.js", import.meta.url));
+const MAIN = fileURLToPath(new URL("../../bundle/main.js", import.meta.url));
 const EMBEDDED = fileURLToPath(new URL("./embedded.js", import.meta.url));
 /** A first start packs the weights; minutes mean something is wrong. */
 const TIMEOUT_MS = 180_000;

@@ -16,13 +16,15 @@ export async function serve(options: ServingOptions & { readonly timings?: boole
   });
   const { model, instructionSet, threads, kvTokens, contextTokens, pairs } = server.info;
   const readyMs = Math.round(performance.now());
+  const { user, system } = process.cpuUsage();
   process.stdout.write(
     `${server.url} is ready: ${model}, ${instructionSet}, ${count(threads, "thread")}, ${count(pairs, "pair")}, ` +
       `${kvTokens} tokens of KV, context ${contextTokens}; ${(readyMs / 1000).toFixed(2)} s from start\n`,
   );
   if (options.timings) {
     const parts = startTimes().map(({ part, ms }) => `${part} ${ms.toFixed(0)}`);
-    process.stderr.write(`Milliseconds from start: ${parts.join(", ")}\n`);
+    const processor = ((user + system) / 1000).toFixed(0);
+    process.stderr.write(`Milliseconds from start: ${parts.join(", ")}; processor time ${processor}\n`);
   }
   await stopped.first;
   process.stderr.write("Draining: running requests may end; press Ctrl-C again to cancel them\n");

@@ -2,9 +2,19 @@ import type { ActorSpec, Behaviour, BehaviourFactory, ExportRef, Message } from 
 import { RuntimeError } from "../runtime-error.js";
 import type { Protocol } from "../schema.js";
 
+type Module = Record<string, unknown>;
+
+/** Modules that the running program has in itself, by the URLs that they would have as files of their own. */
+const carried = new Map<string, () => Promise<Module>>();
+
+/** From now on an `ExportRef` to `url` is answered by `load`, on the calling thread: a bundle's files are not there. */
+export function carryModule(url: string, load: () => Promise<Module>): void {
+  carried.set(url, load);
+}
+
 /** The value that an `ExportRef` names, imported on the calling thread. */
 async function load(ref: ExportRef): Promise<unknown> {
-  const module: Record<string, unknown> = await import(ref.module);
+  const module: Module = await (carried.get(ref.module)?.() ?? import(ref.module));
   const value = module[ref.name];
   if (value === undefined) {
     throw new RuntimeError("deployment_invalid", `${ref.module} exports no "${ref.name}".`);
