@@ -1,8 +1,8 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import type { Command } from "commander";
 import { z } from "zod";
+import { drawFigure } from "#streamserve/report/svg.js";
 import { BenchError } from "./bench-error.js";
-import { drawFigure } from "./svg.js";
 
 const labels = { title: z.string(), valueLabel: z.string() };
 const roofs = z.array(z.object({ name: z.string(), value: z.number().positive() }));

@@ -1,6 +1,9 @@
 import { writeFileSync } from "node:fs";
-import type { Figure } from "./figure.js";
+import type { Figure } from "#streamserve/report/figure.js";
+import { renderTable, type Table } from "#streamserve/report/table.js";
 import { type Machine, readMachine, readRevision } from "./machine.js";
+
+export type { Table };
 
 /** What every command ends in: tables for people, the same and the raw results as JSON for programs. */
 export interface Report {
@@ -16,12 +19,6 @@ export interface Report {
   readonly results: unknown;
   /** What `bench plot` draws. */
   readonly figures: readonly Figure[];
-}
-
-export interface Table {
-  readonly title: string;
-  readonly columns: readonly string[];
-  readonly rows: readonly (readonly (string | number)[])[];
 }
 
 /** The parts of a report that differ between commands. */
@@ -64,28 +61,4 @@ export function renderReport(report: Report): string {
   for (const table of report.tables) lines.push("", ...renderTable(table));
   if (report.notes.length > 0) lines.push("", ...report.notes.map((note) => `Note: ${note}`));
   return `${lines.join("\n")}\n`;
-}
-
-/** A plain-text table: first column left, others right. */
-export function renderTable(table: Table): string[] {
-  const cells = [table.columns, ...table.rows.map((row) => row.map(formatCell))];
-  const widths = table.columns.map((_, column) =>
-    Math.max(...cells.map((row) => (row[column] ?? "").length)),
-  );
-  const body = cells.map((row) =>
-    row
-      .map((cell, column) => (column === 0 ? cell.padEnd(widths[0]!) : cell.padStart(widths[column]!)))
-      .join("  ")
-      .trimEnd(),
-  );
-  return [table.title, body[0]!, widths.map((width) => "-".repeat(width)).join("  "), ...body.slice(1)];
-}
-
-/** Three significant digits or all the integer ones; a dash for what could not be measured. */
-export function formatCell(value: string | number): string {
-  if (typeof value === "string") return value;
-  if (!Number.isFinite(value)) return "-";
-  if (Number.isInteger(value)) return String(value);
-  const digits = Math.max(0, 2 - Math.floor(Math.log10(Math.abs(value))));
-  return value.toFixed(Math.min(digits, 6));
 }

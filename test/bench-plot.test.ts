@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { axisTicks, linearScale, logScale } from "../dist/bench/axis.js";
-import { drawFigure } from "../dist/bench/svg.js";
+import { axisTicks, linearScale, logScale } from "../dist/report/axis.js";
+import { drawFigure } from "../dist/report/svg.js";
 
 const positive = fc.double({ min: 1e-3, max: 1e9, noNaN: true });
 

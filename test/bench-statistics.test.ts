@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { ascending, pairedRatio, percentile, summarize } from "../dist/bench/statistics.js";
+import { ascending, pairedRatio, percentile, summarize } from "../dist/report/statistics.js";
 
 const measurements = fc.array(fc.double({ min: 1e-3, max: 1e6, noNaN: true }), {
   minLength: 1,

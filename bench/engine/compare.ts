@@ -1,5 +1,5 @@
+import { type PairedRatio, pairedRatio } from "#streamserve/report/statistics.js";
 import type { PeerSettings } from "../peer/llama-cpp.js";
-import { type PairedRatio, pairedRatio } from "../statistics.js";
 import { type Rival, runOurs } from "./rivals.js";
 import type { LaneWorkload } from "./workload.js";
 import { describeWorkload, type Workload } from "./workloads.js";

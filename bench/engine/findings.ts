@@ -1,6 +1,6 @@
+import { median, summarize } from "#streamserve/report/statistics.js";
 import type { MachineCeilings } from "../ceilings.js";
 import type { Findings, Table } from "../report.js";
-import { median, summarize } from "../statistics.js";
 import type { Comparison } from "./compare.js";
 import { decodeBytes, type ModelCosts, prefillMacs } from "./model-costs.js";
 import type { Verification } from "./verification.js";

@@ -1,6 +1,6 @@
 import type { OperationProfile } from "#streamserve/engine/native-engine.js";
+import type { RooflineFigure } from "#streamserve/report/figure.js";
 import type { MachineCeilings } from "../ceilings.js";
-import type { RooflineFigure } from "../figure.js";
 import type { Findings, Table } from "../report.js";
 import { ceilingsTable } from "./findings.js";
 import type { StepBreakdown } from "./profile.js";

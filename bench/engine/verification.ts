@@ -1,4 +1,4 @@
-import { median } from "../statistics.js";
+import { median } from "#streamserve/report/statistics.js";
 import type { LaneWorkload } from "./workload.js";
 
 export interface Verification {

@@ -1,5 +1,5 @@
+import { type Summary, summarize } from "#streamserve/report/statistics.js";
 import type { Findings, Table } from "../report.js";
-import { type Summary, summarize } from "../statistics.js";
 import type { Drive } from "./drive.js";
 import type { Completed, Failed } from "./measure.js";
 

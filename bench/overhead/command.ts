@@ -3,11 +3,11 @@ import { configSchema } from "#streamserve/config/schema.js";
 import { closeEngine, NativeLane, openEngine } from "#streamserve/engine/native-engine.js";
 import { openCore } from "#streamserve/gateway/open-core.js";
 import { resolveModel } from "#streamserve/model/resolve.js";
+import { pairedRatio, summarize } from "#streamserve/report/statistics.js";
 import { BenchError } from "../bench-error.js";
 import { seededRandom } from "../load/arrivals.js";
 import { wholeNumber, withJson } from "../options.js";
 import { beginReport, publish } from "../report.js";
-import { pairedRatio, summarize } from "../statistics.js";
 import { type Decoded, decodeBare, decodeThroughActors } from "./decode-paths.js";
 
 interface OverheadOptions {

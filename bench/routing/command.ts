@@ -1,7 +1,7 @@
 import type { Command } from "commander";
+import { summarize } from "#streamserve/report/statistics.js";
 import { choice, wholeNumber, wholeNumbers, withJson } from "../options.js";
 import { beginReport, publish, type Table } from "../report.js";
-import { summarize } from "../statistics.js";
 import { timeDecisions } from "./decision.js";
 import { ROUTING_SCENARIOS, type RoutingScenario } from "./scenarios.js";
 import { type RouterConfig, simulateRouting } from "./simulate.js";

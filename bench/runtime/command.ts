@@ -1,7 +1,7 @@
 import type { Command } from "commander";
+import { summarize } from "#streamserve/report/statistics.js";
 import { wholeNumber, withJson } from "../options.js";
 import { beginReport, publish } from "../report.js";
-import { summarize } from "../statistics.js";
 import { timeFlood, timeMainRoundTrips, timeRoundTrips } from "./measure.js";
 
 interface RuntimeOptions {

@@ -4,10 +4,10 @@ import { configSchema } from "#streamserve/config/schema.js";
 import type { ServingCore } from "#streamserve/gateway/core.js";
 import { openCore } from "#streamserve/gateway/open-core.js";
 import { resolveModel } from "#streamserve/model/resolve.js";
+import { ascending, percentile } from "#streamserve/report/statistics.js";
 import { seededRandom } from "../load/arrivals.js";
 import { positiveNumber, wholeNumber, withJson } from "../options.js";
 import { beginReport, publish, type Table } from "../report.js";
-import { ascending, percentile } from "../statistics.js";
 import { firstTokenMs, openStream, randomPrompt, type StreamRecord } from "./stream.js";
 
 interface ClassesOptions {

@@ -3,10 +3,10 @@ import type { Command } from "commander";
 import { startRuntime } from "#streamserve/actors/start.js";
 import { configSchema } from "#streamserve/config/schema.js";
 import { resolveModel } from "#streamserve/model/resolve.js";
+import { summarize } from "#streamserve/report/statistics.js";
 import { seededRandom } from "../load/arrivals.js";
 import { positiveNumber, wholeNumber, withJson } from "../options.js";
 import { beginReport, publish } from "../report.js";
-import { summarize } from "../statistics.js";
 import { gapsMs, openStream, randomPrompt, type StreamRecord } from "./stream.js";
 
 interface FaultsOptions {

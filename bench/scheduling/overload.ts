@@ -1,6 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { Command } from "commander";
 import { resolveModel } from "#streamserve/model/resolve.js";
+import { ascending, percentile } from "#streamserve/report/statistics.js";
 import { BenchError } from "../bench-error.js";
 import { poissonArrivals, seededRandom } from "../load/arrivals.js";
 import { chatBody } from "../load/chat-body.js";
@@ -10,7 +11,6 @@ import type { Outcome } from "../load/measure.js";
 import { ServerProcess } from "../memory/server.js";
 import { positiveNumber, wholeNumber, withJson } from "../options.js";
 import { beginReport, publish } from "../report.js";
-import { ascending, percentile } from "../statistics.js";
 
 interface OverloadOptions {
   readonly model: string;

@@ -2,10 +2,10 @@ import type { Command } from "commander";
 import { configSchema } from "#streamserve/config/schema.js";
 import { openCore } from "#streamserve/gateway/open-core.js";
 import { resolveModel } from "#streamserve/model/resolve.js";
+import { ascending, percentile } from "#streamserve/report/statistics.js";
 import { seededRandom } from "../load/arrivals.js";
 import { wholeNumber, withJson } from "../options.js";
 import { beginReport, publish } from "../report.js";
-import { ascending, percentile } from "../statistics.js";
 import { gapsMs, openStream, randomPrompt, type StreamRecord, tokenMs } from "./stream.js";
 
 interface StabilityOptions {

@@ -1,4 +1,4 @@
-import { median } from "../statistics.js";
+import { median } from "#streamserve/report/statistics.js";
 import type { House } from "./houses.js";
 import { type RunOptions, runStreams } from "./streams.js";
 

@@ -1,8 +1,8 @@
 import type { Command } from "commander";
 import { resolveModel } from "#streamserve/model/resolve.js";
+import { median, summarize } from "#streamserve/report/statistics.js";
 import { wholeNumber, withJson } from "../options.js";
 import { beginReport, publish, type Table } from "../report.js";
-import { median, summarize } from "../statistics.js";
 import { type Start, startEmbedded, startServed } from "./run.js";
 
 interface StartOptions {

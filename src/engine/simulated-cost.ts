@@ -14,6 +14,11 @@ export interface StepCostModel {
   readonly contextMs: number;
   /** Milliseconds a token of context that a row reads from memory, once a step whatever its new tokens. */
   readonly readMs: number;
+  /**
+   * Measured milliseconds of steps of one row without context, ascending in new tokens: they stand for `baseMs` and
+   * `tokenMs` then. Between them straight lines, beyond them the nearest one's.
+   */
+  readonly points?: readonly { readonly tokens: number; readonly ms: number }[] | undefined;
 }
 
 /**
@@ -27,8 +32,17 @@ export function stepMs(
   attended: number,
   read = 0,
 ): number {
-  const { baseMs, rowMs, tokenMs, contextMs, readMs } = cost;
-  return baseMs + rowMs * rows + tokenMs * tokens + contextMs * attended + readMs * read;
+  const { rowMs, contextMs, readMs } = cost;
+  return tokensMs(cost, tokens) + rowMs * rows + contextMs * attended + readMs * read;
+}
+
+function tokensMs({ baseMs, tokenMs, points }: StepCostModel, tokens: number): number {
+  if (!points || points.length < 2) return baseMs + tokenMs * tokens;
+  let at = 1;
+  while (at < points.length - 1 && points[at]!.tokens < tokens) at++;
+  const from = points[at - 1]!;
+  const to = points[at]!;
+  return from.ms + ((to.ms - from.ms) * (tokens - from.tokens)) / (to.tokens - from.tokens);
 }
 
 /**

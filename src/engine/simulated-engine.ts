@@ -24,6 +24,8 @@ export interface SimulatedLaneOptions {
   readonly cost: StepCostModel;
   /** Factor on the time of each step, asked as the step starts: a slow or noisy device. 1 when absent. */
   readonly slowdown?: () => number;
+  /** True when the step that starts will run beside lanes of the other kind, on the cores that they share. */
+  readonly shares?: () => boolean;
   /** The error that a step ends with, asked as it starts; its sequences are then as they were before it. */
   readonly failure?: () => Error | undefined;
 }
@@ -39,6 +41,7 @@ interface PendingRow {
 interface PendingStep {
   readonly rows: readonly PendingRow[];
   readonly computeMs: number;
+  readonly sharedMs: number;
   readonly failure: Error | undefined;
   result?: StepResult;
 }
@@ -118,7 +121,8 @@ export class SimulatedLane implements LaneEngine {
     });
     const slowdown = this.#options.slowdown?.() ?? 1;
     const computeMs = stepMs(this.#options.cost, rows.length, tokens, attended, read) * slowdown;
-    const step: PendingStep = { rows: pending, computeMs, failure: this.#options.failure?.() };
+    const sharedMs = this.#options.shares?.() === true ? computeMs : 0;
+    const step: PendingStep = { rows: pending, computeMs, sharedMs, failure: this.#options.failure?.() };
     this.#step = step;
     return {
       virtualMs: computeMs,
@@ -168,7 +172,7 @@ export class SimulatedLane implements LaneEngine {
     const rows = step.failure ? [] : step.rows.map((pending) => this.#computeRow(pending));
     for (const { sequence } of step.rows) this.#pool.settle(sequence);
     if (step.failure) throw step.failure;
-    step.result = { rows, computeMs: step.computeMs, waitMs: 0, sharedMs: 0 };
+    step.result = { rows, computeMs: step.computeMs, waitMs: 0, sharedMs: step.sharedMs };
     return step.result;
   }
 

@@ -29,7 +29,7 @@ export class SimulatedEngine {
   open(
     lane: number,
     limits: Pick<LaneLimits, "maxRows" | "maxBatchTokens">,
-    disturbances: Pick<SimulatedLaneOptions, "slowdown" | "failure"> = {},
+    disturbances: Pick<SimulatedLaneOptions, "slowdown" | "shares" | "failure"> = {},
   ): SimulatedLane {
     this.#lanes.get(lane)?.close();
     const { model, cost, contextTokens, blockTokens } = this.options;

@@ -11,6 +11,11 @@ export interface SimulatedModel {
   readonly vocabulary: number;
   /** Share of positions, 0 to 1, where the next token follows from the last one alone: there a suffix look-up can guess it. */
   readonly draftability: number;
+  /**
+   * What a request answers, where that was recorded: the token at output index `index` of the request whose sampling
+   * seed is `request`. Undefined: drawn as above.
+   */
+  readonly written?: (request: number, index: number) => number | undefined;
 }
 
 /** Mixes two 32-bit words into one (the finaliser of MurmurHash3 over their combination). */
@@ -67,7 +72,8 @@ export function draw(
 ): Draw {
   const hash = mix(mix(sum, digest), model.seed);
   const follows = (hash >>> 8) / 2 ** 24 < model.draftability;
-  let token = (follows ? mix(model.seed, last) : mix(hash, last)) >>> 0;
+  const written = model.written?.(sampling.seed, index);
+  let token = written ?? (follows ? mix(model.seed, last) : mix(hash, last)) >>> 0;
   token %= model.vocabulary;
   const mayStop = index >= sampling.minTokens;
   // Ids that may not be drawn give way to the next one; `stopIds` never covers the vocabulary.

@@ -32,7 +32,7 @@ export interface Tampering {
 }
 
 /** What befalls a lane's device: see `SimulatedLaneOptions`. */
-export type Disturbances = Pick<SimulatedLaneOptions, "slowdown" | "failure">;
+export type Disturbances = Pick<SimulatedLaneOptions, "slowdown" | "shares" | "failure">;
 
 export interface HouseOptions {
   readonly config: Config;

@@ -17,6 +17,11 @@ export interface SimulationOptions<M extends Message = Message> {
   readonly functions: (spec: ActorSpec) => VirtualFunctions<M>;
   /** A message's way takes a time between these, in milliseconds: by default what doorbells and busy cores cost. */
   readonly delayMs?: { readonly least: number; readonly most: number };
+  /**
+   * What a message takes besides, in milliseconds, until the receiver may see it: data that moves with it. Those sent
+   * later along the same edge wait for it. 0 when absent.
+   */
+  readonly transitMs?: (from: string, to: string, message: M, now: number) => number;
   /** A turn takes up to so long, in milliseconds. */
   readonly turnMs?: number;
   /** From the end of a restart's delay until the actor lives, in milliseconds; a worker thread takes about 40. */

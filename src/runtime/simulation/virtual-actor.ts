@@ -16,6 +16,10 @@ export interface VirtualNotice {
 export class VirtualActor {
   readonly incoming: VirtualEdge[] = [];
   readonly outgoing: VirtualEdge[] = [];
+  /** `outgoing` by receiver. */
+  readonly edgeTo = new Map<ActorRef, VirtualEdge>();
+  /** Those of `incoming` that hold a message: few, of the thousands that a gateway may have. */
+  readonly unread = new Set<VirtualEdge>();
   readonly watchers = new Set<VirtualActor>();
   readonly children = new Set<VirtualActor>();
   readonly notices: VirtualNotice[] = [];

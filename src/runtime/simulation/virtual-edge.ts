@@ -19,6 +19,8 @@ interface Arrival {
 /** An edge's mailbox under the virtual clock: bounded in bytes like the ring it stands for, first in first out. */
 export class VirtualEdge {
   private readonly arrivals: Arrival[] = [];
+  /** Its place among the receiver's edges. */
+  readonly order: number;
   /** Bytes reserved or unread. */
   usedBytes = 0;
   dropped = 0;
@@ -33,7 +35,8 @@ export class VirtualEdge {
     readonly to: VirtualActor,
   ) {
     from.outgoing.push(this);
-    to.incoming.push(this);
+    from.edgeTo.set(to.ref, this);
+    this.order = to.incoming.push(this);
   }
 
   get length(): number {
@@ -66,12 +69,14 @@ export class VirtualEdge {
   /** Adds a message whose room was reserved; it is seen at `at`, but not before those sent earlier. */
   push(envelope: Envelope, at: number): void {
     this.arrivals.push({ envelope, at: Math.max(at, this.arrivals.at(-1)?.at ?? 0) });
+    this.to.unread.add(this);
   }
 
   /** Takes the first message out. */
   take(): Envelope {
     const { envelope } = this.arrivals.shift()!;
     this.usedBytes -= envelope.bytes;
+    if (this.arrivals.length === 0) this.to.unread.delete(this);
     return envelope;
   }
 

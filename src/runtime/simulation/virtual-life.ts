@@ -76,7 +76,7 @@ export class VirtualLife implements ActorHost<Message> {
   }
 
   send(to: ActorRef, message: Message, kind: Kind, correlation: number, traceId: number): SendOutcome {
-    const edge = this.actor.outgoing.find((one) => one.to.ref === to);
+    const edge = this.actor.edgeTo.get(to);
     if (edge === undefined) {
       const names = `"${this.actor.spec.name}" to "${this.core.nameOf(to)}"`;
       throw new RuntimeError("unknown_edge", `The deployment has no edge from ${names}.`);
@@ -172,7 +172,9 @@ export class VirtualLife implements ActorHost<Message> {
       }
       const at = seenAt.get(edge) ?? scheduler.now + scheduler.messageDelay();
       seenAt.set(edge, at);
-      edge.push(envelope, at);
+      const { transitMs } = this.system.options;
+      const way = transitMs?.(edge.spec.from, edge.spec.to, envelope.message, scheduler.now) ?? 0;
+      edge.push(envelope, at + way);
       scheduler.schedule(edge.to);
     }
   }

@@ -85,7 +85,7 @@ export class VirtualScheduler {
     at = Math.min(at, life.core.nextDueAt, life.jobEndsAt ?? Number.POSITIVE_INFINITY);
     // An actor whose mailbox ran empty while a job was in flight waits for that job alone.
     if (life.active || life.jobEndsAt === undefined) {
-      for (const edge of actor.incoming) at = Math.min(at, edge.firstAt);
+      for (const edge of actor.unread) at = Math.min(at, edge.firstAt);
     } else at = life.jobEndsAt;
     return Math.max(at, actor.pausedUntil);
   }
@@ -125,7 +125,7 @@ export class VirtualScheduler {
       life.turn(() => core.runDue(this.clock));
       return;
     }
-    const visible = actor.incoming.filter((edge) => edge.firstAt <= this.clock);
+    const visible = this.visible(actor);
     if (visible.length > 0) {
       life.active = true;
       this.deliver(life, visible[this.random.below(visible.length)]!);
@@ -138,6 +138,13 @@ export class VirtualScheduler {
       life.active = false;
       life.turn(() => core.drained());
     }
+  }
+
+  /** Edges with a message to see, in the order of the deployment: which one is drawn must not depend on who sent first. */
+  private visible(actor: VirtualActor): VirtualEdge[] {
+    const visible: VirtualEdge[] = [];
+    for (const edge of actor.unread) if (edge.firstAt <= this.clock) visible.push(edge);
+    return visible.sort((a, b) => a.order - b.order);
   }
 
   private deliver(life: VirtualLife, edge: VirtualEdge): void {

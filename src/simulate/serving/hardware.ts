@@ -1,0 +1,62 @@
+import { z } from "zod";
+import type { StepCostModel } from "../../engine/simulated-cost.js";
+import { StreamServeError } from "../../errors.js";
+
+/** What the simulated machine is: how long its steps and hand-offs take, and how much KV it holds. */
+
+const positive = z.number().positive();
+const count = z.number().int().positive();
+const cost = z.number().nonnegative();
+
+export const hardwareSchema = z.strictObject({
+  name: z.string().min(1),
+  about: z.string(),
+  /** Milliseconds: see `StepCostModel`. */
+  step: z.strictObject({
+    baseMs: cost,
+    rowMs: cost,
+    tokenMs: positive,
+    contextMs: cost,
+    readMs: cost,
+    /** Measured times of steps of one row without context, by new tokens; between them straight lines. */
+    points: z
+      .array(z.strictObject({ tokens: count, ms: positive }))
+      .min(2)
+      .optional(),
+  }),
+  /** How KV gets from a prefill lane to its decode lane; absent: both share a pool and nothing moves. */
+  handOff: z
+    .strictObject({
+      bytesPerToken: count,
+      gigabytesPerSecond: positive,
+      latencyMs: cost,
+    })
+    .optional(),
+  /** Tokens of a KV pool. */
+  kvTokens: count,
+  /** Each pair has a pool of its own; else all lanes share one. */
+  ownPools: z.boolean(),
+  contextTokens: count,
+  vocabulary: count,
+  /** How many times longer a step takes while lanes of the other kind compute on the same cores; 1: they have their own. */
+  sharedFactor: z.number().min(1),
+  /** Keys of the configuration that such a machine is served with. */
+  config: z.record(z.string(), z.unknown()).default({}),
+});
+
+export type HardwareProfile = z.output<typeof hardwareSchema>;
+
+export function stepCostOf({ name, step }: HardwareProfile): StepCostModel {
+  return { source: name, ...step };
+}
+
+/** Checks plain data; throws `config_invalid` that names `from` and the key. */
+export function checkHardware(data: unknown, from: string): HardwareProfile {
+  const parsed = hardwareSchema.safeParse(data);
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0];
+  const key = issue?.path.join(".") ?? "";
+  throw new StreamServeError("config_invalid", `${from}: "${key}" can't be used: ${issue?.message}.`, {
+    key,
+  });
+}

@@ -1,0 +1,236 @@
+import { type Config, configSchema } from "../../config/schema.js";
+import { merged } from "../../config/sources.js";
+import { GREEDY, type LaneEngine } from "../../engine/engine.js";
+import { StreamServeError } from "../../errors.js";
+import type { GenerationSink, GenerationSummary } from "../../gateway/generation.js";
+import { House } from "../house.js";
+import { HandOffLinks } from "./hand-off.js";
+import { stepCostOf } from "./hardware.js";
+import { LaneWatch } from "./lane-watch.js";
+import type {
+  RequestOutcome,
+  RequestText,
+  ServingRequest,
+  ServingRun,
+  ServingSetup,
+  Workload,
+} from "./serving.js";
+
+/** Ends an answer that was recorded: one id above the vocabulary that prompts use. */
+const extraIds = 1;
+const PATIENCE_MS = 600_000;
+/** When the actors are up. */
+const FIRST_MS = 1;
+const MOST_SLAB_BYTES = 2 ** 31 - 8;
+const BYTES_A_TOKEN = 4;
+
+/**
+ * Serves the workload with the real actors on simulated lanes under a virtual clock. Every request of the result has
+ * ended once. Throws `config_invalid` for settings that can't be used, and `internal` if requests have not ended
+ * when patience has.
+ */
+export function simulateServing(setup: ServingSetup, workload: Workload): ServingRun {
+  return new Serving(setup, workload).run();
+}
+
+/** The configuration of a run: defaults, then what the hardware says, then the settings. */
+export function servingConfig({ hardware, pairs, settings }: ServingSetup, workload: Workload): Config {
+  const { blockTokens } = configSchema.shape.engine.parse(settings?.engine ?? {});
+  const pools = hardware.ownPools ? pairs : 1;
+  const base = {
+    engine: { kvTokens: hardware.kvTokens * pools, contextTokens: hardware.contextTokens },
+    scheduler: { maxRunning: 256 * pairs, maxWaiting: Math.max(1024, workload.requests.length) },
+    runtime: { ringBytes: 1 << 22, promptSlabBytes: slabBytes(workload) },
+    router: { handOffBlockMs: handOffMs(hardware, blockTokens) },
+  };
+  const layers = [hardware.config, settings ?? {}];
+  const values = layers.reduce<unknown>((under, over) => merged(under, over), base);
+  const parsed = configSchema.safeParse(values);
+  if (!parsed.success) {
+    const issue = parsed.error.issues[0];
+    const key = issue?.path.join(".") ?? "";
+    throw new StreamServeError("config_invalid", `"${key}" can't be used: ${issue?.message}.`, { key });
+  }
+  // More pairs than one process could run on threads.
+  return { ...parsed.data, pairs };
+}
+
+function handOffMs({ handOff }: ServingSetup["hardware"], tokens: number): number {
+  return handOff ? (tokens * handOff.bytesPerToken) / (handOff.gigabytesPerSecond * 1e6) : 0;
+}
+
+/** Room for all prompts at once, as far as a slab can be addressed. */
+function slabBytes({ requests }: Workload): number {
+  const tokens = requests.reduce(
+    (sum, { promptTokens, outputTokens }) => sum + promptTokens + outputTokens,
+    0,
+  );
+  return Math.min(MOST_SLAB_BYTES, 2 ** Math.ceil(Math.log2(Math.max(1 << 20, 2 * BYTES_A_TOKEN * tokens))));
+}
+
+class Serving {
+  readonly #house: House;
+  readonly #watch: LaneWatch;
+  readonly #links: HandOffLinks;
+  readonly #config: Config;
+  readonly #answers = new Map<number, RequestText>();
+  readonly #outcomes: RequestOutcome[] = [];
+  #next = 0;
+
+  constructor(
+    readonly setup: ServingSetup,
+    readonly workload: Workload,
+  ) {
+    const { hardware, pairs, seed } = setup;
+    const config = servingConfig(setup, workload);
+    this.#config = config;
+    this.#watch = new LaneWatch(hardware.sharedFactor, () => this.#house.simulation.now);
+    this.#links = new HandOffLinks(hardware.handOff);
+    this.#house = new House({
+      config,
+      model: {
+        seed: 7,
+        vocabulary: hardware.vocabulary + extraIds,
+        draftability: 0,
+        written: (request, index) => this.#written(request, index),
+      },
+      cost: stepCostOf(hardware),
+      contextTokens: hardware.contextTokens,
+      ownPools: hardware.ownPools,
+      simulation: {
+        seed,
+        transitMs: (from, to, message, now) => this.#links.transitMs(from, to, message, now),
+      },
+      disturbances: ({ name }) => ({
+        slowdown: () => (setup.slowness?.(name) ?? 1) * this.#watch.factor(name),
+        shares: () => this.#watch.factor(name) > 1,
+      }),
+      tampering: { lane: (engine: LaneEngine, { name }) => this.#watch.lane(engine, name) },
+    });
+    this.#watch.lanes = pairs;
+  }
+
+  run(): ServingRun {
+    const { requests, users } = this.workload;
+    const sim = this.#house.simulation;
+    let lastAt = 0;
+    if (users === undefined) {
+      for (const [number, request] of requests.entries()) {
+        lastAt = Math.max(lastAt, request.atMs);
+        sim.at(FIRST_MS + request.atMs, () => this.#submit(number, () => {}));
+      }
+    } else sim.at(FIRST_MS, () => this.#startUsers(Math.min(users, requests.length)));
+    const patience = this.setup.patienceMs ?? PATIENCE_MS;
+    let heardAt = lastAt;
+    let ended = 0;
+    while (this.#outcomes.length < requests.length && sim.now < Math.max(lastAt, heardAt) + patience) {
+      if (!sim.step()) break;
+      if (this.#outcomes.length > ended) {
+        ended = this.#outcomes.length;
+        heardAt = sim.now;
+      }
+    }
+    const left = requests.length - this.#outcomes.length;
+    if (left > 0) {
+      throw new StreamServeError(
+        "internal",
+        `${left} requests did not end within ${patience} ms of the last.`,
+      );
+    }
+    const first = users === undefined ? (requests[0]?.atMs ?? 0) : 0;
+    return {
+      config: this.#config,
+      requests: this.#outcomes,
+      prefill: this.#watch.use("prefill"),
+      decode: this.#watch.use("decode"),
+      handOffs: this.#links.handOffs,
+      movedTokens: this.#links.movedTokens,
+      movingMs: this.#links.movingMs,
+      spanMs: sim.now - FIRST_MS - first,
+      events: sim.eventCount,
+    };
+  }
+
+  #startUsers(users: number): void {
+    for (let user = 0; user < users; user++) this.#nextOfUser();
+  }
+
+  #nextOfUser(): void {
+    if (this.#next >= this.workload.requests.length) return;
+    const sim = this.#house.simulation;
+    this.#submit(this.#next++, () => {
+      // After the turn in hand: a refusal comes before `generate` returns.
+      sim.at(sim.now + (this.workload.thinkMs ?? 0), () => this.#nextOfUser());
+    });
+  }
+
+  #submit(number: number, ended: () => void): void {
+    const request = this.workload.requests[number]!;
+    const text = request.text();
+    const seed = number + 1;
+    if (text.answer) this.#answers.set(seed, text);
+    const sim = this.#house.simulation;
+    const submittedAt = sim.now;
+    let finished = false;
+    const end = (outcome: string, summary: GenerationSummary | undefined) => {
+      if (finished) throw new StreamServeError("internal", `Request ${number} ended twice.`);
+      finished = true;
+      this.#answers.delete(seed);
+      this.#outcomes.push(outcomeOf(request, outcome, summary, submittedAt, sim.now));
+      ended();
+    };
+    const sink: GenerationSink = {
+      tokens: () => {},
+      done: (summary) => end("done", summary),
+      failed: (error) => end(error.code, undefined),
+    };
+    this.#house.gateway.generate(
+      {
+        prompt: text.prompt,
+        maxTokens: request.maxTokens ?? request.outputTokens,
+        sampling: { ...GREEDY, seed, stopIds: [this.setup.hardware.vocabulary] },
+        class: request.class ?? "interactive",
+        ...(request.tenant === undefined ? {} : { tenant: request.tenant }),
+        deadlineMs: 0,
+        credit: Number.POSITIVE_INFINITY,
+      },
+      sink,
+    );
+  }
+
+  /** The recorded token; the last one is the stop id, where the client would have taken more. */
+  #written(seed: number, index: number): number | undefined {
+    const request = this.workload.requests[seed - 1];
+    if (!request) return undefined;
+    if (index >= request.outputTokens - 1 && request.maxTokens !== undefined)
+      return this.setup.hardware.vocabulary;
+    const answer = this.#answers.get(seed)?.answer;
+    return answer && answer.length > 0 ? answer[index % answer.length] : undefined;
+  }
+}
+
+function outcomeOf(
+  { set = "" }: ServingRequest,
+  outcome: string,
+  summary: GenerationSummary | undefined,
+  submittedAt: number,
+  now: number,
+): RequestOutcome {
+  const { queuedMs = Number.NaN, firstTokenMs: ttftMs = Number.NaN } = summary?.timings ?? {};
+  const totalMs = summary?.timings.totalMs ?? now - submittedAt;
+  const outputTokens = summary?.outputTokens ?? 0;
+  return {
+    atMs: submittedAt - FIRST_MS,
+    set,
+    outcome,
+    promptTokens: summary?.promptTokens ?? 0,
+    cachedTokens: summary?.cachedTokens ?? 0,
+    outputTokens,
+    queuedMs,
+    ttftMs,
+    totalMs,
+    tpotMs: outputTokens > 1 ? (totalMs - ttftMs) / (outputTokens - 1) : Number.NaN,
+    draftTokens: summary?.draftTokens ?? 0,
+    acceptedTokens: summary?.acceptedTokens ?? 0,
+  };
+}
