@@ -1,9 +1,9 @@
 import { writeFileSync } from "node:fs";
 import type { Command } from "commander";
 import { resolveModel } from "#streamserve/model/resolve.js";
+import { drawFigure } from "#streamserve/report/svg.js";
 import { choice, wholeNumber, withJson } from "../options.js";
 import { beginReport, publish } from "../report.js";
-import { drawFigure } from "../svg.js";
 import { findingsOf, type Measured } from "./findings.js";
 import { PARTS } from "./parts.js";
 import { compareReal } from "./real.js";

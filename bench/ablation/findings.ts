@@ -1,7 +1,7 @@
-import type { BarFigure } from "../figure.js";
+import type { BarFigure } from "#streamserve/report/figure.js";
+import { median } from "#streamserve/report/statistics.js";
+import { formatCell } from "#streamserve/report/table.js";
 import type { Findings, Table } from "../report.js";
-import { formatCell } from "../report.js";
-import { median } from "../statistics.js";
 import { MEASURES, type Objective } from "./outcome.js";
 import type { Part } from "./parts.js";
 import type { Compared, Ratio } from "./rounds.js";

@@ -1,4 +1,4 @@
-import { ascending, percentile } from "../statistics.js";
+import { ascending, percentile } from "#streamserve/report/statistics.js";
 
 /** What became of one request. */
 export interface Served {

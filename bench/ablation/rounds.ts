@@ -1,4 +1,4 @@
-import { pairedRatio } from "../statistics.js";
+import { pairedRatio } from "#streamserve/report/statistics.js";
 import type { Outcome } from "./outcome.js";
 import { type Part, type Substitute, WHOLE } from "./parts.js";
 
