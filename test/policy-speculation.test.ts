@@ -268,6 +268,14 @@ describe("the goodput rule", () => {
     expect(planDrafts([[0.2, 0.15, 0.12, 0.05]], 8, panels).drafts).toBeGreaterThanOrEqual(3);
   });
 
+  test("leaves drafts that gain less than the margin", () => {
+    // A draft that is to hold every time, in a step that takes 1.9 times as long: 2 / 1.9 = 1.053.
+    const cost = (tokens: number) => (tokens === 1 ? 1 : 1.9);
+    expect(planDrafts([[1]], 1, cost, 1, 0.05).drafts).toBe(1);
+    expect(planDrafts([[1]], 1, cost, 1, 0.06).drafts).toBe(0);
+    expect(planDrafts([[1]], 1, cost, 1, 0.06).expectedTokens).toBe(1);
+  });
+
   test("has no better plan under its own model, within what it may draft", () => {
     const row = fc
       .array(fc.double({ min: 0, max: 1, noNaN: true }), { maxLength: 3 })

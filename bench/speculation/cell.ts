@@ -1,4 +1,4 @@
-import { median } from "#streamserve/report/statistics.js";
+import { median, summarize } from "#streamserve/report/statistics.js";
 import type { House } from "./houses.js";
 import { type RunOptions, runStreams } from "./streams.js";
 
@@ -20,6 +20,9 @@ export interface Cell {
   readonly regret: number;
   /** The same against depth 0. */
   readonly againstPlain: number;
+  /** Standard errors of both, from how the rounds scatter; NaN with one round. */
+  readonly regretError: number;
+  readonly againstPlainError: number;
   readonly bestFixed: string;
   /** Answers of SpecuStream, and of all houses, by prompt. */
   readonly answers: ReadonlyMap<number, readonly number[]>;
@@ -49,9 +52,9 @@ export async function measureCell(houses: readonly House[], options: CellOptions
   }
   const tokensPerSecond = rounds.map(median);
   const adaptive = rounds[houses.findIndex(({ depth }) => depth === undefined)]!;
-  const against = (house: number) =>
-    1 - 1 / median(rounds[house]!.map((rate, round) => rate / adaptive[round]!));
-  const ahead = (house: number) => median(rounds[house]!.map((rate, round) => rate / adaptive[round]!)) - 1;
+  const leads = (house: number) => rounds[house]!.map((rate, round) => rate / adaptive[round]!);
+  const against = (house: number) => 1 - 1 / median(leads(house));
+  const ahead = (house: number) => median(leads(house)) - 1;
   const fixed = houses.flatMap(({ depth }, house) => (depth === undefined ? [] : [house]));
   const best = fixed.reduce((a, b) => (ahead(b) > ahead(a) ? b : a));
   const plain = houses.findIndex(({ depth }) => depth === 0);
@@ -63,8 +66,17 @@ export async function measureCell(houses: readonly House[], options: CellOptions
     plainTokensPerSecond: tokensPerSecond[plain]!,
     regret: against(best),
     againstPlain: against(plain),
+    regretError: errorOfMedian(leads(best)),
+    againstPlainError: errorOfMedian(leads(plain)),
     bestFixed: houses[best]!.name,
     answers,
     allAnswers,
   };
+}
+
+/** A median of normal values scatters about a quarter more than their mean. */
+function errorOfMedian(values: readonly number[]): number {
+  const { mean, count } = summarize(values);
+  const variance = values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (count - 1);
+  return 1.25 * Math.sqrt(variance / count);
 }

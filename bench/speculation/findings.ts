@@ -17,6 +17,8 @@ export function findingsOf(
     result.adapting.map((found) => ({ ...found, dataset: result.dataset })),
   );
   const percent = (share: number) => `${(100 * share).toFixed(1)}%`;
+  const withError = (share: number, error: number) =>
+    Number.isNaN(error) ? percent(share) : `${percent(share)} ± ${(100 * error).toFixed(1)}`;
   const over = cells.filter(({ regret }) => regret > MOST_REGRET);
   const lost = cells.filter(({ againstPlain }) => againstPlain > MOST_LOSS);
   const late = adapting.filter(({ steps }) => steps > MOST_STEPS);
@@ -42,8 +44,8 @@ export function findingsOf(
           `${cell.dataset} ${cell.streams}`,
           ...cell.tokensPerSecond,
           cell.bestFixed,
-          percent(cell.regret),
-          percent(cell.againstPlain),
+          withError(cell.regret, cell.regretError),
+          withError(cell.againstPlain, cell.againstPlainError),
         ]),
       },
       {

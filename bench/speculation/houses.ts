@@ -19,6 +19,9 @@ export interface Street {
 /** Holds the prompts of all sets and what runs on top, so that a prompt is prefilled once and found again. */
 const KV_TOKENS = 98_304;
 
+/** Long enough that the company of a moment does not make steps of some size look dear; fixed depths need no times. */
+const CALIBRATE_MS = 3000;
+
 /** No request is refused for an objective: what is measured is decoding. */
 const ALL_ADMITTED = { interactive: { ttftMs: 0, tpotMs: 0 } };
 
@@ -42,6 +45,7 @@ export async function openStreet(path: string, threads: number, depths: readonly
         model: path,
         scheduler: ALL_ADMITTED,
         speculation: speculation(depth),
+        stepCost: { calibrateMs: depth === undefined ? CALIBRATE_MS : 0 },
       });
       const name = depth === undefined ? "adaptive" : `depth ${depth}`;
       const lanes = 2 * config.pairs + 1;

@@ -1,6 +1,6 @@
 import type { RowResult } from "../engine/engine.js";
 import { AcceptanceDepth } from "../policy/acceptance-depth.js";
-import { type DraftPlan, planDrafts, planGiven } from "../policy/depth.js";
+import { type DraftPlan, planDrafts, planGiven, type RowSurvival } from "../policy/depth.js";
 import { DRAFTERS, type DraftingLimits, LaneDrafts, type RowDrafts } from "../policy/drafting.js";
 import type { StepCost, StepShape } from "../policy/step-cost.js";
 import type { ActorRef, Context } from "../runtime/actor.js";
@@ -46,6 +46,16 @@ function priceOf(rows: number, most: number, predict: (tokens: number) => number
   return Math.min(1, Math.max(0, BELOW_PRICE * price));
 }
 
+/** Least gain of drafts over none, as a share: about what making them takes beside the step, and what predictions are off. */
+const MARGIN = 0.01;
+/**
+ * Drafts that are to gain less than `CONTESTED`, as a share, are left out once in `PROBE_STEPS` steps. Whether they pay is
+ * a comparison with the plain step, and a lane that never makes one can't know that it has become cheaper, or always was.
+ * It costs a fifth in one of 32 steps, well under 1%.
+ */
+const PROBE_STEPS = 32;
+const CONTESTED = 0.2;
+
 /** Drafts that are taken to hold as promised, and what a step takes away from older ones. */
 const PAR = 5;
 const FADING = 0.01;
@@ -75,6 +85,8 @@ export class LaneSpeculation {
   #plan: DraftPlan | undefined;
   #steps = 0;
   #startedAt = Number.NEGATIVE_INFINITY;
+  /** Number of the last plain step, by the binary logarithm of its rows. */
+  readonly #plainSteps: number[] = [];
 
   constructor(
     readonly options: SpeculationOptions,
@@ -88,13 +100,15 @@ export class LaneSpeculation {
   draft(rows: readonly DecodeRow[], plain: StepShape, most: number, ctx: Context<AppMessage>): Uint8Array {
     const startedAt = ctx.now();
     const { leastSurvival } = this.options;
-    const predict = (tokens: number) => this.overheadMs + this.cost.predict({ ...plain, tokens });
+    const shape = { ...plain };
+    const predict = (tokens: number) => {
+      shape.tokens = tokens;
+      return this.overheadMs + this.cost.predict(shape);
+    };
     const given = this.#givenDepths(rows);
     const least = given ? leastSurvival : Math.max(leastSurvival, priceOf(rows.length, most, predict));
     const outlooks = rows.map((row) => row.draft(least));
-    const plan = given
-      ? planGiven(outlooks, given, most, predict)
-      : planDrafts(outlooks, most, predict, this.#held / this.#promised);
+    const plan = given ? planGiven(outlooks, given, most, predict) : this.#contest(outlooks, most, predict);
     traceDrafts(ctx, startedAt, rows, plan);
     this.#plan = plan;
     return plan.depths;
@@ -106,6 +120,17 @@ export class LaneSpeculation {
     if (fixedDepth !== undefined) return rows.map(() => fixedDepth);
     if (policy === "goodput") return undefined;
     return rows.map(({ drafting }) => (drafting ? this.#acceptance.of(drafting) : 0));
+  }
+
+  /** As many drafts as pay, or none where that has not been seen for long and is nearly as good. */
+  #contest(rows: readonly RowSurvival[], most: number, predict: (tokens: number) => number): DraftPlan {
+    const plan = planDrafts(rows, most, predict, this.#held / this.#promised, MARGIN);
+    const size = Math.ceil(Math.log2(rows.length));
+    const since = this.#steps - (this.#plainSteps[size] ?? Number.NEGATIVE_INFINITY);
+    const gain = plan.expectedTokens / plan.predictedMs / plan.plainRate - 1;
+    if (plan.drafts > 0 && (since < PROBE_STEPS || gain >= CONTESTED)) return plan;
+    this.#plainSteps[size] = this.#steps;
+    return plan.drafts === 0 ? plan : planGiven(rows, new Uint8Array(rows.length), 0, predict);
   }
 
   /** A step begins; `computeMs`: computing time of the one before, if this one follows at once. */

@@ -241,10 +241,10 @@ const speculation = z
     /** Longest and shortest suffix looked up in prompt, output and recent outputs, in tokens. */
     longestSuffix: z.number().int().min(1).max(16).default(6),
     shortestSuffix: z.number().int().min(1).max(16).default(1),
-    /** What a request's own text, and the recent outputs of a tenant, may take, in entries of 18 bytes. */
+    /** What a request's own text, and the recent outputs of a tenant, may take, in entries of 16 bytes. */
     ownEntries: count.default(1 << 16),
     recentEntries: count.default(1 << 16),
-    /** Tenants whose recent outputs a lane keeps: some 19 MB at most. */
+    /** Tenants whose recent outputs a lane keeps: some 17 MB at most. */
     tenants: count.default(16),
     /** Drafts are not followed where they are reached with less than this probability: they never pay. */
     leastSurvival: z.number().min(0).max(1).default(0.02),

@@ -13,39 +13,37 @@ export interface DraftPlan {
   readonly plainRate: number;
 }
 
-interface Candidate {
-  readonly row: number;
-  readonly survival: number;
-}
+/** Survivals are compared to this precision; a whole number of them and a row's number fit a double. */
+const PRECISION = 2 ** 32;
+const MOST_ROWS = 2 ** 20;
 
 /**
  * The goodput rule: of all drafts of all rows the likeliest first, as many as make expected tokens a millisecond most.
  * A row's drafts are taken in their order, since survival never rises. Every number of drafts from none to `most` is
  * weighed: the time of a step is not convex in its tokens. `predict` gives a step's milliseconds by its new tokens,
- * `trust` scales all survivals.
+ * `trust` scales all survivals. Drafts that gain less than `margin`, a share, over none are left.
  */
 export function planDrafts(
   rows: readonly RowSurvival[],
   most: number,
   predict: (tokens: number) => number,
   trust = 1,
+  margin = 0,
 ): DraftPlan {
-  const candidates: Candidate[] = [];
-  rows.forEach((survivals, row) => {
-    for (let k = 0; k < survivals.length; k++) candidates.push({ row, survival: survivals[k]! });
-  });
-  // Stable: equals keep the order of rows, and of a row's drafts.
-  candidates.sort((a, b) => b.survival - a.survival);
+  const order = likeliestFirst(rows);
   const plainMs = predict(rows.length);
+  const taken = new Uint8Array(rows.length);
   let expected = rows.length;
   let best = { drafts: 0, expected, ms: plainMs };
-  for (let drafts = 1; drafts <= Math.min(most, candidates.length); drafts++) {
-    expected += candidates[drafts - 1]!.survival * trust;
+  for (let drafts = 1; drafts <= Math.min(most, order.length); drafts++) {
+    const row = rowOf(order[drafts - 1]!);
+    expected += rows[row]![taken[row]!++]! * trust;
     const ms = predict(rows.length + drafts);
-    if (expected * best.ms > best.expected * ms) best = { drafts, expected, ms };
+    const least = best.drafts === 0 ? 1 + margin : 1;
+    if (expected * best.ms > best.expected * ms * least) best = { drafts, expected, ms };
   }
   const depths = new Uint8Array(rows.length);
-  for (let i = 0; i < best.drafts; i++) depths[candidates[i]!.row]!++;
+  for (let i = 0; i < best.drafts; i++) depths[rowOf(order[i]!)]!++;
   return {
     depths,
     drafts: best.drafts,
@@ -53,6 +51,24 @@ export function planDrafts(
     predictedMs: best.ms,
     plainRate: rows.length / plainMs,
   };
+}
+
+/** All drafts as numbers that sort by survival, the likeliest first, equals in the order of rows: no object a draft. */
+function likeliestFirst(rows: readonly RowSurvival[]): Float64Array {
+  let count = 0;
+  for (const survivals of rows) count += survivals.length;
+  const order = new Float64Array(count);
+  let at = 0;
+  rows.forEach((survivals, row) => {
+    for (let k = 0; k < survivals.length; k++) {
+      order[at++] = row - Math.floor(survivals[k]! * PRECISION) * MOST_ROWS;
+    }
+  });
+  return order.sort();
+}
+
+function rowOf(draft: number): number {
+  return draft - Math.floor(draft / MOST_ROWS) * MOST_ROWS;
 }
 
 /** Every row as deep as its drafts and its entry of `wanted` allow: what the rule is compared with. */

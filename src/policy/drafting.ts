@@ -7,7 +7,7 @@ export interface DraftingLimits {
   /** Longest and shortest suffix looked up, in tokens. */
   readonly longestSuffix: number;
   readonly shortestSuffix: number;
-  /** Entries (18 bytes) that a request's own text may take, and the recent outputs of a tenant. */
+  /** Entries (16 bytes) that a request's own text may take, and the recent outputs of a tenant. */
   readonly ownEntries: number;
   readonly recentEntries: number;
   /** Tenants whose recent outputs are kept; the one longest unused gives way. */

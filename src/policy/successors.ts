@@ -7,14 +7,8 @@
  * the most frequent, of equals the latest.
  */
 export class Successors {
-  /** Hash of an entry's run; 0: empty. */
-  readonly #keys: Int32Array;
-  readonly #first: Uint32Array;
-  readonly #firstCount: Uint16Array;
-  readonly #second: Uint32Array;
-  readonly #secondCount: Uint16Array;
-  /** How often the run was followed by anything. */
-  readonly #total: Uint16Array;
+  /** Entries side by side, so that a look-up touches one line of the cache: see KEY to TOTAL. */
+  readonly #entries: Int32Array;
   readonly #mask: number;
 
   /** `size`: entries, a power of two; see `entriesFor`. */
@@ -22,22 +16,18 @@ export class Successors {
     readonly longest: number,
     readonly size: number,
   ) {
-    this.#keys = new Int32Array(size);
-    this.#first = new Uint32Array(size);
-    this.#firstCount = new Uint16Array(size);
-    this.#second = new Uint32Array(size);
-    this.#secondCount = new Uint16Array(size);
-    this.#total = new Uint16Array(size);
+    this.#entries = new Int32Array(size * WORDS);
     this.#mask = size - 1;
   }
 
   /** Forgets everything, so that the memory can serve another text. */
   clear(): void {
-    this.#keys.fill(0);
+    this.#entries.fill(0);
   }
 
-  /** Notes that `token` follows the text that `suffix` ends. */
+  /** Notes that `token` follows the text that `suffix` ends. Tokens beyond MOST_TOKEN are not kept. */
   add(suffix: Suffix, token: number): void {
+    if (token > MOST_TOKEN) return;
     const most = Math.min(this.longest, suffix.length);
     for (let n = 1; n <= most; n++) this.#count(suffix.key(n), token);
   }
@@ -45,83 +35,112 @@ export class Successors {
   /** What most likely follows, by the longest suffix known; false: no suffix is known. */
   find(suffix: Suffix, into: Continuation): boolean {
     for (let n = Math.min(this.longest, suffix.length); n > 0; n--) {
-      const slot = this.#slot(suffix.key(n));
-      if (slot < 0) continue;
-      into.token = this.#first[slot]!;
+      const at = this.#find(suffix.key(n));
+      if (at < 0) continue;
+      const first = this.#entries[at + FIRST]!;
+      into.token = tokenOf(first);
       into.match = n;
-      into.count = this.#firstCount[slot]!;
-      into.total = this.#total[slot]!;
+      into.count = countOf(first);
+      into.total = this.#entries[at + TOTAL]!;
       return true;
     }
     return false;
   }
 
   #count(key: number, token: number): void {
-    let slot = this.#slot(key);
-    if (slot < 0) {
-      slot = this.#weaker(key);
-      this.#keys[slot] = key;
-      this.#first[slot] = token;
-      this.#firstCount[slot] = 1;
-      this.#secondCount[slot] = 0;
-      this.#total[slot] = 1;
+    const entries = this.#entries;
+    const known = this.#find(key);
+    if (known < 0) {
+      const at = this.#weaker(key);
+      entries[at + KEY] = key;
+      entries[at + FIRST] = counted(token, 1);
+      entries[at + SECOND] = 0;
+      entries[at + TOTAL] = 1;
       return;
     }
-    if (++this.#total[slot]! >= MOST_COUNT) this.#halve(slot);
-    if (this.#first[slot] === token) {
-      this.#firstCount[slot]!++;
-    } else if (this.#secondCount[slot]! > 0 && this.#second[slot] === token) {
-      if (++this.#secondCount[slot]! >= this.#firstCount[slot]!) this.#swap(slot);
+    if (++entries[known + TOTAL]! >= MOST_COUNT || countOf(entries[known + FIRST]!) >= MOST_COUNT - 1)
+      this.#halve(known);
+    const first = entries[known + FIRST]!;
+    const second = entries[known + SECOND]!;
+    if (tokenOf(first) === token) {
+      entries[known + FIRST] = first + ONE;
+    } else if (countOf(second) > 0 && tokenOf(second) === token) {
+      entries[known + SECOND] = second + ONE;
+      if (countOf(second) + 1 >= countOf(first)) this.#swap(known);
     } else {
-      this.#second[slot] = token;
-      this.#secondCount[slot] = 1;
-      if (this.#firstCount[slot]! <= 1) this.#swap(slot);
+      entries[known + SECOND] = counted(token, 1);
+      if (countOf(first) <= 1) this.#swap(known);
     }
   }
 
-  /** The entry of a key, or -1. Each key has two places. */
-  #slot(key: number): number {
-    const place = key & this.#mask;
-    if (this.#keys[place] === key) return place;
-    return this.#keys[place ^ 1] === key ? place ^ 1 : -1;
+  /** Where the entry of a key begins, or -1. Each key has two places, side by side. */
+  #find(key: number): number {
+    const at = (key & this.#mask) * WORDS;
+    if (this.#entries[at + KEY] === key) return at;
+    const other = at ^ WORDS;
+    return this.#entries[other + KEY] === key ? other : -1;
   }
 
   /** Which of a key's two places a new entry takes: an empty one, else the one that was seen less. */
   #weaker(key: number): number {
-    const place = key & this.#mask;
-    if (this.#keys[place] === 0) return place;
-    if (this.#keys[place ^ 1] === 0) return place ^ 1;
-    const weaker = this.#total[place]! <= this.#total[place ^ 1]! ? place : place ^ 1;
+    const entries = this.#entries;
+    const at = (key & this.#mask) * WORDS;
+    if (entries[at + KEY] === 0) return at;
+    if (entries[(at ^ WORDS) + KEY] === 0) return at ^ WORDS;
+    const weaker = entries[at + TOTAL]! <= entries[(at ^ WORDS) + TOTAL]! ? at : at ^ WORDS;
     // What stays loses a point each time, or what was once frequent would stay for ever.
-    const other = weaker ^ 1;
-    if (this.#total[other]! > 1) this.#total[other]!--;
+    const other = weaker ^ WORDS;
+    if (entries[other + TOTAL]! > 1) entries[other + TOTAL]!--;
     return weaker;
   }
 
-  #swap(slot: number): void {
-    const token = this.#first[slot]!;
-    const count = this.#firstCount[slot]!;
-    this.#first[slot] = this.#second[slot]!;
-    this.#firstCount[slot] = this.#secondCount[slot]!;
-    this.#second[slot] = token;
-    this.#secondCount[slot] = count;
+  #swap(at: number): void {
+    const first = this.#entries[at + FIRST]!;
+    this.#entries[at + FIRST] = this.#entries[at + SECOND]!;
+    this.#entries[at + SECOND] = first;
   }
 
-  #halve(slot: number): void {
-    this.#total[slot]! >>= 1;
-    this.#firstCount[slot]! = (this.#firstCount[slot]! + 1) >> 1;
-    this.#secondCount[slot]! >>= 1;
+  #halve(at: number): void {
+    const first = this.#entries[at + FIRST]!;
+    const second = this.#entries[at + SECOND]!;
+    this.#entries[at + TOTAL]! >>= 1;
+    this.#entries[at + FIRST] = counted(tokenOf(first), (countOf(first) + 1) >> 1);
+    this.#entries[at + SECOND] = counted(tokenOf(second), countOf(second) >> 1);
   }
 }
 
-/** Entries (18 bytes) that hold a text of so many tokens with few losses: `most` at most, a power of two. */
+/** Words of an entry: hash of its run (0: empty), the two tokens that followed it most with their counts, all counts. */
+const WORDS = 4;
+const KEY = 0;
+const FIRST = 1;
+const SECOND = 2;
+const TOTAL = 3;
+
+/** A token and its count share a word: 19 bits for vocabularies of up to 524,288, 12 for the count. */
+const TOKEN_BITS = 19;
+const ONE = 1 << TOKEN_BITS;
+const MOST_TOKEN = ONE - 1;
+/** Counts are halved when their sum comes so far. */
+const MOST_COUNT = 1 << 12;
+
+function counted(token: number, count: number): number {
+  return count * ONE + token;
+}
+
+function tokenOf(word: number): number {
+  return word & MOST_TOKEN;
+}
+
+function countOf(word: number): number {
+  return word >> TOKEN_BITS;
+}
+
+/** Entries (16 bytes) that hold a text of so many tokens with few losses: `most` at most, a power of two. */
 export function entriesFor(tokens: number, longest: number, most: number): number {
   let size = 64;
   while (size < tokens * longest && size * 2 <= most) size *= 2;
   return size;
 }
-
-const MOST_COUNT = 0xffff;
 
 /** What a look-up found. */
 export interface Continuation {
