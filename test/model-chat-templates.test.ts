@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import type { MetadataValue } from "../dist/engine/metadata.js";
+import { packStrings } from "../dist/engine/packed-strings.js";
 import { ChatTemplate } from "../dist/model/chat-template.js";
 import type { ChatMessage } from "../dist/model/model.js";
 import type { Vocabulary } from "../dist/model/vocabulary.js";
@@ -9,8 +9,8 @@ import type { Vocabulary } from "../dist/model/vocabulary.js";
 const vocabulary: Vocabulary = {
   kind: "byte-level",
   preTokenizer: "gpt-2",
-  tokens: ["<bos>", "<eos>"],
-  merges: [],
+  tokens: packStrings(["<bos>", "<eos>"]),
+  merges: packStrings([]),
   control: new Map(),
   userDefined: new Map(),
   stripsAfter: new Set(),
@@ -21,10 +21,7 @@ const vocabulary: Vocabulary = {
 };
 
 const render = (template: string, messages: readonly ChatMessage[]): string =>
-  new ChatTemplate(
-    new Map<string, MetadataValue>([["tokenizer.chat_template", template]]),
-    vocabulary,
-  ).render(messages);
+  new ChatTemplate(template, vocabulary).render(messages);
 
 const user = (content: string): ChatMessage => ({ role: "user", content });
 const assistant = (content: string): ChatMessage => ({ role: "assistant", content });

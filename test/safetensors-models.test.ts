@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { readMetadata } from "../dist/engine/metadata.js";
 import { closeEngine, NativeLane, openEngine } from "../dist/engine/native-engine.js";
+import { unpackStrings } from "../dist/engine/packed-strings.js";
 import type { TextCodec } from "../dist/model/model.js";
 import { readModelMetadata } from "../dist/model/model-metadata.js";
 import { resolveModel } from "../dist/model/resolve.js";
@@ -198,8 +199,10 @@ describe("the tokenizer of tokenizer.json", () => {
         },
         model: {
           type: "BPE",
-          vocab: Object.fromEntries(tokens.flatMap((text, id) => (special.has(text) ? [] : [[text, id]]))),
-          merges: merges.map((merge, at) => (at % 2 ? merge : merge.split(" "))),
+          vocab: Object.fromEntries(
+            unpackStrings(tokens).flatMap((text, id) => (special.has(text) ? [] : [[text, id]])),
+          ),
+          merges: unpackStrings(merges).map((merge, at) => (at % 2 ? merge : merge.split(" "))),
         },
       },
     });

@@ -1,4 +1,5 @@
-import { type MetadataValue, native } from "./native-addon.js";
+import { type MetadataValue, type NativeMetadataValue, native } from "./native-addon.js";
+import { isPackedStrings, unpackStrings } from "./packed-strings.js";
 
 export type { MetadataValue };
 
@@ -13,10 +14,10 @@ export interface TensorDescription {
   readonly bytes: number;
 }
 
-export interface GgufHeader {
+export interface GgufHeader<Value = MetadataValue> {
   /** GGUF's version; 0 for safetensors. */
   readonly version: number;
-  readonly metadata: ReadonlyMap<string, MetadataValue>;
+  readonly metadata: ReadonlyMap<string, Value>;
   /** Key -> GGUF's type number, which a value alone does not tell. */
   readonly types: ReadonlyMap<string, number>;
   readonly tensors: readonly TensorDescription[];
@@ -29,6 +30,17 @@ export interface GgufHeader {
  * `model_file_invalid`.
  */
 export function readMetadata(path: string): GgufHeader {
+  const header = readPackedMetadata(path);
+  const plain = (value: NativeMetadataValue): MetadataValue =>
+    isPackedStrings(value) ? unpackStrings(value) : value;
+  return {
+    ...header,
+    metadata: new Map([...header.metadata].map(([key, value]) => [key, plain(value)])),
+  };
+}
+
+/** The same with lists of strings left packed, as long vocabularies had better be. */
+export function readPackedMetadata(path: string): GgufHeader<NativeMetadataValue> {
   const header = native((addon) => addon.readMetadata(path));
   return {
     version: header.version,

@@ -2,6 +2,7 @@ import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
 import { ERROR_CODES, type ErrorCode, StreamServeError } from "../errors.js";
+import type { PackedStrings } from "./packed-strings.js";
 
 /** Values of a GGUF header: booleans arrive as a Uint8Array when in an array. */
 export type MetadataValue =
@@ -21,11 +22,14 @@ export type MetadataValue =
   | BigUint64Array
   | BigInt64Array;
 
+/** As the addon gives them: lists of strings packed. */
+export type NativeMetadataValue = Exclude<MetadataValue, readonly string[]> | PackedStrings;
+
 /** What build/Release/streamserve.node exports. Everything else in src/engine wraps it. */
 export interface NativeAddon {
   readMetadata(path: string): {
     version: number;
-    entries: [string, MetadataValue, number][];
+    entries: [string, NativeMetadataValue, number][];
     tensors: [string, string, number[], number][];
   };
   openEngine(
@@ -42,6 +46,24 @@ export interface NativeAddon {
     kv: string,
   ): EngineInfo;
   closeEngine(engine: number): void;
+  /** Gives a number that is valid on this thread, as long as the thread lives. */
+  openBytePairs(
+    tokens: Uint8Array,
+    tokenEnds: Uint32Array,
+    merges: Uint8Array,
+    mergeEnds: Uint32Array,
+    apart: Uint8Array,
+    apartEnds: Uint32Array,
+  ): number;
+  /** Of `count` words; gives how many ids were written. */
+  encodeWords(
+    pairs: number,
+    text: Uint8Array,
+    ends: Uint32Array,
+    count: number,
+    whole: boolean,
+    ids: Uint32Array,
+  ): number;
   /** A model whose tensors can be rounded; the number is valid on all threads. */
   openSource(path: string): number;
   closeSource(source: number): void;

@@ -1,27 +1,64 @@
-import { Tokenizer } from "@huggingface/tokenizers";
+import { BytePairs } from "../engine/byte-pairs.js";
+import { type PackedStrings, stringAt } from "../engine/packed-strings.js";
 import { StreamServeError } from "../errors.js";
 import { byteCharacter } from "./byte-level.js";
 import { preTokenizer } from "./pre-tokenizers.js";
 import type { PlacedCharacter, TextModel } from "./text-model.js";
 import type { ByteLevelVocabulary } from "./vocabulary.js";
+import { WordCutter } from "./word-cutter.js";
 
-/**
- * Byte-level BPE, by @huggingface/tokenizers with the model file's vocabulary in its JSON form. No normalisation:
- * the ids always spell the text's own bytes.
- */
+/** Bytes of UTF-8 that a UTF-16 unit takes at most. */
+const MOST_BYTES_A_UNIT = 3;
+/** Longer texts, which have no spaces to cut them at, get buffers of their own: these would never be given back. */
+const KEPT_BYTES = 1 << 18;
+
+/** Byte-level BPE. No normalisation: the ids always spell the text's own bytes. */
 export class ByteLevelModel implements TextModel {
   readonly cutsAtSpaces = true;
-  readonly #tokenizer: Tokenizer;
+  readonly #pairs: BytePairs;
+  readonly #cutter: WordCutter;
+  readonly #ignoreMerges: boolean;
   readonly #inexpressible: RegExp | undefined;
+  readonly #utf8 = new TextEncoder();
+  // Of the text at hand: its bytes, where its words end in them, its ids.
+  #bytes = new Uint8Array(0);
+  #ends = new Uint32Array(0);
+  #ids = new Uint32Array(0);
 
-  /** Throws `model_tokenizer_unsupported` for a pre-tokenizer that is unknown here or a vocabulary with gaps. */
+  /**
+   * Throws `model_tokenizer_unsupported` for a pre-tokenizer that is unknown here or a vocabulary with gaps, and what
+   * `BytePairs` throws.
+   */
   constructor(vocabulary: ByteLevelVocabulary) {
     this.#inexpressible = inexpressible(vocabulary);
-    this.#tokenizer = new Tokenizer(definition(vocabulary), {});
+    const { cuts, ignoreMerges } = preTokenizer(vocabulary.preTokenizer);
+    this.#cutter = new WordCutter(cuts);
+    this.#ignoreMerges = ignoreMerges;
+    const { tokens, merges, control, userDefined } = vocabulary;
+    this.#pairs = new BytePairs(tokens, merges, [...control.keys(), ...userDefined.keys()]);
   }
 
-  encode(text: string): Iterable<number> {
-    return this.#tokenizer.encode(text, { add_special_tokens: false }).ids;
+  encode(text: string): Uint32Array {
+    const most = MOST_BYTES_A_UNIT * text.length;
+    if (this.#bytes.length < most) this.#reserve(most);
+    const [bytes, ends, ids] = [this.#bytes, this.#ends, this.#ids];
+    this.#utf8.encodeInto(text, bytes);
+    const words = this.#cutter.ends(text);
+    let at = 0;
+    let written = 0;
+    for (const [word, end] of words.entries()) {
+      for (; at < end; at++) written += bytesOfUnit(text.charCodeAt(at));
+      ends[word] = written;
+    }
+    const count = this.#pairs.encode(bytes, ends, words.length, this.#ignoreMerges, ids);
+    if (most > KEPT_BYTES) this.#reserve(0);
+    return ids.subarray(0, count);
+  }
+
+  #reserve(bytes: number): void {
+    this.#bytes = new Uint8Array(bytes);
+    this.#ends = new Uint32Array(bytes);
+    this.#ids = new Uint32Array(bytes);
   }
 
   inexpressible(text: string): PlacedCharacter | undefined {
@@ -30,40 +67,18 @@ export class ByteLevelModel implements TextModel {
   }
 }
 
-/** The vocabulary as a tokenizer.json object. */
-function definition(vocabulary: ByteLevelVocabulary): object {
-  const { cuts, ignoreMerges } = preTokenizer(vocabulary.preTokenizer);
-  // No prototype: a token may well be called "__proto__".
-  const vocab: Record<string, number> = Object.create(null);
-  vocabulary.tokens.forEach((text, id) => {
-    if (text !== "" && !vocabulary.control.has(text) && !vocabulary.userDefined.has(text)) {
-      vocab[text] = id;
-    }
-  });
-  const split = (regex: string) => ({
-    type: "Split",
-    pattern: { Regex: regex },
-    behavior: "Isolated",
-    invert: false,
-  });
-  const byteLevel = { type: "ByteLevel", add_prefix_space: false, trim_offsets: false, use_regex: false };
-  return {
-    version: "1.0",
-    added_tokens: [],
-    normalizer: null,
-    pre_tokenizer: { type: "Sequence", pretokenizers: [...cuts.map(split), byteLevel] },
-    post_processor: null,
-    decoder: null,
-    model: { type: "BPE", vocab, merges: vocabulary.merges, ignore_merges: ignoreMerges },
-  };
+/** Of a character that two units make, each counts half. */
+function bytesOfUnit(unit: number): number {
+  if (unit < 0x80) return 1;
+  return unit < 0x800 || (unit >= 0xd800 && unit < 0xe000) ? 2 : 3;
 }
 
 /**
  * Matches characters that the vocabulary has no bytes for: rare controls and unassigned planes in some models.
- * The library would drop them without a word. Undefined when there are none.
+ * Merging would lose them without a word. Undefined when there are none.
  */
 export function inexpressible(vocabulary: ByteLevelVocabulary): RegExp | undefined {
-  const known = new Set(vocabulary.tokens);
+  const known = singleCharacters(vocabulary.tokens);
   const ranges: string[] = [];
   for (let byte = 0; byte < 0xf5; byte++) {
     if (known.has(byteCharacter(byte)) || byte === 0xc0 || byte === 0xc1) {
@@ -89,4 +104,14 @@ function charactersLedBy(byte: number): readonly [number, number] {
   const [bits, payload] =
     byte < 0xe0 ? [6, byte & 0x1f] : byte < 0xf0 ? [12, byte & 0x0f] : [18, byte & 0x07];
   return [payload << bits, Math.min((payload << bits) | ((1 << bits) - 1), 0x10ffff)];
+}
+
+/** The tokens of one character that could stand for a byte. */
+function singleCharacters(tokens: PackedStrings): ReadonlySet<string> {
+  const found = new Set<string>();
+  for (let id = 0, from = 0; id < tokens.ends.length; from = tokens.ends[id++]!) {
+    const bytes = tokens.ends[id]! - from;
+    if (bytes === 1 || bytes === 2) found.add(stringAt(tokens, id)!);
+  }
+  return found;
 }

@@ -1,7 +1,8 @@
 import { Template } from "@huggingface/jinja";
+import { stringAt } from "../engine/packed-strings.js";
 import { StreamServeError } from "../errors.js";
 import type { ChatMessage } from "./model.js";
-import type { Metadata, Vocabulary } from "./vocabulary.js";
+import type { Vocabulary } from "./vocabulary.js";
 
 /** The chat template of a model file (Jinja, `tokenizer.chat_template`): messages to the text the model expects. */
 export class ChatTemplate {
@@ -9,9 +10,8 @@ export class ChatTemplate {
   readonly #bos: string;
   readonly #eos: string;
 
-  /** A file without a template, or with a broken one, still serves raw text: `render` then throws. */
-  constructor(metadata: Metadata, vocabulary: Vocabulary) {
-    const source = metadata.get("tokenizer.chat_template");
+  /** `source`: what the file has for a template. A file without one, or with a broken one, still serves raw text: `render` then throws. */
+  constructor(source: unknown, vocabulary: Pick<Vocabulary, "tokens" | "bosId" | "eosId">) {
     this.#template =
       typeof source === "string"
         ? parsed(source)
@@ -19,8 +19,8 @@ export class ChatTemplate {
             "invalid_request",
             "This model has no chat template: use a completion with a plain prompt instead.",
           );
-    this.#bos = vocabulary.tokens[vocabulary.bosId ?? -1] ?? "";
-    this.#eos = vocabulary.tokens[vocabulary.eosId ?? -1] ?? "";
+    this.#bos = stringAt(vocabulary.tokens, vocabulary.bosId ?? -1) ?? "";
+    this.#eos = stringAt(vocabulary.tokens, vocabulary.eosId ?? -1) ?? "";
   }
 
   /**

@@ -3,16 +3,19 @@ import { type ErrorCode, StreamServeError } from "../errors.js";
 import { ChatTemplate } from "./chat-template.js";
 import { Encoder } from "./encoder.js";
 import type { ChatMessage } from "./model.js";
-import { readModelMetadata } from "./model-metadata.js";
-import { readVocabulary } from "./vocabulary.js";
+import type { Vocabulary } from "./vocabulary.js";
 
 /**
- * One thread of the tokenizer pool: it has its own copy of the vocabulary, so that encoding, and a template
- * that loops, hold up no other thread.
+ * One thread of the tokenizer pool, so that encoding, and a template that loops, hold up no other thread. The
+ * vocabulary's text is shared by all; the tables over it are each thread's own.
  */
 
 export interface EncodeWorkerData {
-  readonly path: string;
+  readonly vocabulary: Vocabulary;
+  /** What the file has for a chat template. */
+  readonly template: unknown;
+  /** Where the file names it. */
+  readonly contextTokens: number | undefined;
 }
 
 /**
@@ -38,28 +41,28 @@ export type EncodeReply =
       };
     };
 
-const { path }: EncodeWorkerData = workerData;
-const { encoder, template } = await open();
+const { vocabulary, template: source, contextTokens = UNKNOWN_CONTEXT }: EncodeWorkerData = workerData;
+const opened = openEncoder();
+const template = new ChatTemplate(source, vocabulary);
 
-/** Apart, so that the header's own lists of strings live no longer than this call. */
-async function open(): Promise<{ readonly encoder: Encoder; readonly template: ChatTemplate }> {
-  const metadata = await readModelMetadata(path);
-  const vocabulary = readVocabulary(metadata);
-  const context = metadata.get(`${metadata.get("general.architecture")}.context_length`);
-  const contextTokens = typeof context === "number" && context > 0 ? context : UNKNOWN_CONTEXT;
-  return {
-    encoder: new Encoder(vocabulary, { mostTokens: MOST_CONTEXTS * contextTokens, contextTokens }),
-    template: new ChatTemplate(metadata, vocabulary),
-  };
+/** A file that is broken is told to whoever encodes: an error of the thread itself would lose its code. */
+function openEncoder(): Encoder | StreamServeError {
+  try {
+    return new Encoder(vocabulary, { mostTokens: MOST_CONTEXTS * contextTokens, contextTokens });
+  } catch (error) {
+    if (error instanceof StreamServeError) return error;
+    throw error;
+  }
 }
 
 export default function encode(task: EncodeTask): EncodeReply {
   try {
+    if (opened instanceof StreamServeError) throw opened;
     // A template writes the beginning-of-sequence token itself where the model wants one.
     const ids =
       "messages" in task
-        ? encoder.encode(template.render(task.messages), true, false)
-        : encoder.encode(task.text, task.special, true);
+        ? opened.encode(template.render(task.messages), true, false)
+        : opened.encode(task.text, task.special, true);
     return { ids };
   } catch (error) {
     if (error instanceof StreamServeError) {

@@ -29,7 +29,7 @@ export class Encoder {
   /** Throws `model_tokenizer_unsupported` for what the vocabulary asks for and is missing here. */
   constructor(vocabulary: Vocabulary, limits: EncodeLimits) {
     this.#limits = limits;
-    this.#longestToken = vocabulary.tokens.reduce((most, token) => Math.max(most, token.length), 1);
+    this.#longestToken = longestToken(vocabulary);
     this.#model = textModel(vocabulary);
     const { userDefined, control, stripsAfter, addBos, bosId } = vocabulary;
     this.#withControl = new Splitter(new Map([...userDefined, ...control]), stripsAfter);
@@ -89,6 +89,21 @@ export class Encoder {
       );
     }
   }
+}
+
+/** UTF-16 units of the longest token. */
+function longestToken({ tokens: { bytes, ends } }: Vocabulary): number {
+  let most = 1;
+  for (let id = 0, at = 0; id < ends.length; id++) {
+    let units = 0;
+    for (; at < ends[id]!; at++) {
+      const byte = bytes[at]!;
+      // One for each leading byte, and one more for characters of four bytes.
+      if ((byte & 0xc0) !== 0x80) units += byte >= 0xf0 ? 2 : 1;
+    }
+    most = Math.max(most, units);
+  }
+  return most;
 }
 
 /**

@@ -1,6 +1,7 @@
 import { statSync } from "node:fs";
 import { dirname } from "node:path";
-import { readMetadata } from "../engine/metadata.js";
+import { type MetadataValue, readPackedMetadata } from "../engine/metadata.js";
+import type { PackedStrings } from "../engine/packed-strings.js";
 import type { Metadata } from "./vocabulary.js";
 
 /**
@@ -8,10 +9,10 @@ import type { Metadata } from "./vocabulary.js";
  * safetensors model. Throws what reading either throws.
  */
 export async function readModelMetadata(path: string): Promise<Metadata> {
-  const { metadata, version } = readMetadata(path);
+  const { metadata, version } = readPackedMetadata(path);
   if (version > 0) return metadata;
   // Loaded for hub models alone: GGUF files should not wait for it.
   const { readHubTokenizer } = await import("./hub-tokenizer.js");
   const directory = statSync(path).isDirectory() ? path : dirname(path);
-  return new Map([...metadata, ...readHubTokenizer(directory)]);
+  return new Map<string, MetadataValue | PackedStrings>([...metadata, ...readHubTokenizer(directory)]);
 }

@@ -1,3 +1,4 @@
+import { stringAt } from "../engine/packed-strings.js";
 import { mergePieces } from "./piece-merger.js";
 import type { PlacedCharacter, TextModel } from "./text-model.js";
 import { bestPieces } from "./unigram.js";
@@ -28,12 +29,12 @@ export class SentencePieceModel implements TextModel {
     const ids = new Map<string, number>();
     let longest = 1;
     for (const id of vocabulary.pieces) {
-      const text = vocabulary.tokens[id]!;
+      const text = stringAt(vocabulary.tokens, id)!;
       ids.set(text, id);
       longest = Math.max(longest, text.length);
     }
     this.#pieces = { ids, scores: vocabulary.scores, longest };
-    this.cutsAtSpaces = !vocabulary.pieces.some((id) => reachesOver(vocabulary.tokens[id]!));
+    this.cutsAtSpaces = !vocabulary.pieces.some((id) => reachesOver(stringAt(vocabulary.tokens, id)!));
   }
 
   *encode(text: string, first: boolean): Generator<number> {

@@ -1,6 +1,7 @@
 import { availableParallelism } from "node:os";
 import { fileURLToPath } from "node:url";
 import { Piscina } from "piscina";
+import { rangeAt, sharedStrings, stringAt } from "../engine/packed-strings.js";
 import { StreamServeError } from "../errors.js";
 import { partDone } from "../runtime/start-times.js";
 import type { EncodeReply, EncodeTask, EncodeWorkerData } from "./encode-worker.js";
@@ -13,8 +14,8 @@ import { readVocabulary, type Vocabulary } from "./vocabulary.js";
 /** Of each encoding thread's heap: a prompt's words and ids, gone with the prompt. */
 const YOUNG_GENERATION_MB = 6;
 /**
- * Threads that encode. Each holds the vocabulary in some 35 MB, and a thousand tokens take it a millisecond or
- * two: a second one, started when prompts queue up, is for machines with cores and memory to spare.
+ * Threads that encode. Each takes some 15 MB, and a thousand tokens take it a millisecond or two: a second one, started
+ * when prompts queue up, is for machines with cores and memory to spare.
  */
 const MOST_THREADS = availableParallelism() >= 8 ? 2 : 1;
 /** Prompts waiting for a thread; one more is refused with `overloaded`. More than any scheduler admits. */
@@ -24,12 +25,17 @@ const MOST_QUEUED = 4096;
  * Throws `model_tokenizer_unsupported`, and what reading the header throws.
  */
 export async function openTextCodec(path: string): Promise<TextCodec> {
-  // Its first thread starts, and reads the vocabulary for itself, while this one reads it.
-  const pool = encoders({ path });
+  const metadata = await readModelMetadata(path);
+  const vocabulary = shared(readVocabulary(metadata));
+  // What a thread would refuse too, but without its code.
+  requireSupported(vocabulary);
+  const context = metadata.get(`${metadata.get("general.architecture")}.context_length`);
+  const pool = encoders({
+    vocabulary,
+    template: metadata.get("tokenizer.chat_template"),
+    contextTokens: typeof context === "number" && context > 0 ? context : undefined,
+  });
   try {
-    const vocabulary = readVocabulary(await readModelMetadata(path));
-    // What a thread would refuse too, but without its code.
-    requireSupported(vocabulary);
     const codec = new PooledTextCodec(vocabulary, pool);
     await codec.encode("", false);
     partDone("tokenizer");
@@ -38,6 +44,14 @@ export async function openTextCodec(path: string): Promise<TextCodec> {
     await pool.destroy();
     throw error;
   }
+}
+
+/** With its long lists where the encoding threads share them. */
+function shared(vocabulary: Vocabulary): Vocabulary {
+  const tokens = sharedStrings(vocabulary.tokens);
+  return vocabulary.kind === "byte-level"
+    ? { ...vocabulary, tokens, merges: sharedStrings(vocabulary.merges) }
+    : { ...vocabulary, tokens };
 }
 
 type Encoders = Piscina<EncodeTask, EncodeReply>;
@@ -66,15 +80,14 @@ class PooledTextCodec implements TextCodec {
   #closed = false;
 
   constructor(vocabulary: Vocabulary, pool: Encoders) {
-    // Only encoding needs the merges.
-    this.#vocabulary = vocabulary.kind === "byte-level" ? { ...vocabulary, merges: [] } : vocabulary;
+    this.#vocabulary = vocabulary;
     this.#pool = pool;
-    this.#bytes = new Array(vocabulary.tokens.length);
+    this.#bytes = new Array(vocabulary.tokens.ends.length);
     this.#special = new Set(vocabulary.control.values());
   }
 
   get vocabulary(): number {
-    return this.#vocabulary.tokens.length;
+    return this.#vocabulary.tokens.ends.length;
   }
 
   get stopIds(): readonly number[] {
@@ -101,7 +114,7 @@ class PooledTextCodec implements TextCodec {
 
   tokenText(id: number): string {
     return this.#special.has(id)
-      ? (this.#vocabulary.tokens[id] ?? "")
+      ? (stringAt(this.#vocabulary.tokens, id) ?? "")
       : Buffer.from(this.tokenBytes(id)).toString("utf8");
   }
 
@@ -111,7 +124,7 @@ class PooledTextCodec implements TextCodec {
   }
 
   #spelled(id: number): Uint8Array {
-    if (this.#vocabulary.tokens[id] === undefined) {
+    if (rangeAt(this.#vocabulary.tokens, id) === undefined) {
       throw new StreamServeError(
         "invalid_parameter",
         `Token ${id} is outside a vocabulary of ${this.vocabulary}.`,

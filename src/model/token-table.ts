@@ -1,3 +1,11 @@
+import {
+  isPackedStrings,
+  type PackedStrings,
+  packStrings,
+  rangeAt,
+  stringAt,
+  unpackStrings,
+} from "../engine/packed-strings.js";
 import { StreamServeError } from "../errors.js";
 import type { Metadata } from "./vocabulary.js";
 
@@ -7,36 +15,29 @@ const TYPES = { normal: 1, unknown: 2, control: 3, "user-defined": 4, unused: 5,
 /** The arrays of a GGUF tokenizer, one entry an id. Its methods throw `model_file_invalid` for a broken table. */
 export class TokenTable {
   /** Id -> text; "" for unused ids. */
-  readonly tokens: readonly string[];
+  readonly tokens: PackedStrings;
   readonly #metadata: Metadata;
   readonly #types: Int32Array | undefined;
-  /** Type -> ids. Filled once: a vocabulary may have hundreds of thousands. */
-  readonly #ofTypes = new Map<number, number[]>();
 
   constructor(metadata: Metadata) {
     this.#metadata = metadata;
     const tokens = this.#strings("tokens");
     const types = metadata.get("tokenizer.ggml.token_type");
     if (
-      tokens.length === 0 ||
-      (types !== undefined && (!(types instanceof Int32Array) || types.length !== tokens.length))
+      tokens.ends.length === 0 ||
+      (types !== undefined && (!(types instanceof Int32Array) || types.length !== tokens.ends.length))
     ) {
       throw invalid("its token types do not match its tokens");
     }
     this.#types = types;
-    this.tokens =
-      types === undefined ? tokens : tokens.map((token, id) => (types[id] === TYPES.unused ? "" : token));
-    for (let id = 0; types !== undefined && id < types.length; id++) {
-      if (this.tokens[id] === "") continue;
-      const ids = this.#ofTypes.get(types[id]!);
-      if (ids === undefined) this.#ofTypes.set(types[id]!, [id]);
-      else ids.push(id);
-    }
+    this.tokens = types?.includes(TYPES.unused)
+      ? packStrings(unpackStrings(tokens).map((token, id) => (types[id] === TYPES.unused ? "" : token)))
+      : tokens;
   }
 
   /** Text -> id of all tokens of a type. */
   named(type: "control" | "user-defined"): ReadonlyMap<string, number> {
-    return new Map(this.#ofType(TYPES[type]).map((id) => [this.tokens[id]!, id]));
+    return new Map(this.#ofType(TYPES[type]).map((id) => [stringAt(this.tokens, id)!, id]));
   }
 
   /** Ids of the tokens that text is made of. */
@@ -51,7 +52,7 @@ export class TokenTable {
   byteIds(): readonly number[] | undefined {
     const ids: number[] = [];
     for (const id of this.#ofType(TYPES.byte)) {
-      const byte = byteOf(this.tokens[id]!);
+      const byte = byteOf(stringAt(this.tokens, id)!);
       if (byte === undefined) {
         throw invalid(`token ${id} is of type byte and names none`);
       }
@@ -61,19 +62,14 @@ export class TokenTable {
     return complete ? ids : undefined;
   }
 
-  merges(): readonly string[] {
-    const merges = this.#strings("merges");
-    const broken = merges.findIndex((merge) => merge.indexOf(" ", 1) < 1);
-    if (broken >= 0) {
-      throw invalid(`merge ${broken} is not a pair`);
-    }
-    return merges;
+  merges(): PackedStrings {
+    return this.#strings("merges");
   }
 
   /** Of each id: higher is merged first, or likelier. */
   scores(): Float32Array {
     const scores = this.#metadata.get("tokenizer.ggml.scores");
-    if (!(scores instanceof Float32Array) || scores.length !== this.tokens.length) {
+    if (!(scores instanceof Float32Array) || scores.length !== this.tokens.ends.length) {
       throw invalid("its scores do not match its tokens");
     }
     if (!scores.every((score) => Number.isFinite(score))) {
@@ -89,22 +85,34 @@ export class TokenTable {
     if (value === undefined) {
       return undefined;
     }
-    if (typeof value !== "number" || !Number.isInteger(value) || value < 0 || value >= this.tokens.length) {
-      throw invalid(`${key} is ${value}, outside a vocabulary of ${this.tokens.length}`);
+    if (
+      typeof value !== "number" ||
+      !Number.isInteger(value) ||
+      value < 0 ||
+      value >= this.tokens.ends.length
+    ) {
+      throw invalid(`${key} is ${value}, outside a vocabulary of ${this.tokens.ends.length}`);
     }
     return value;
   }
 
   #ofType(type: number): readonly number[] {
-    return this.#ofTypes.get(type) ?? [];
+    const ids: number[] = [];
+    const types = this.#types;
+    for (let id = types?.indexOf(type) ?? -1; id >= 0; id = types?.indexOf(type, id + 1) ?? -1) {
+      const [from, end] = rangeAt(this.tokens, id)!;
+      if (from < end) ids.push(id);
+    }
+    return ids;
   }
 
-  #strings(name: string): readonly string[] {
+  #strings(name: string): PackedStrings {
     const value = this.#metadata.get(`tokenizer.ggml.${name}`);
+    if (isPackedStrings(value)) return value;
     if (!Array.isArray(value)) {
       throw invalid(`tokenizer.ggml.${name} is missing or no list of strings`);
     }
-    return value;
+    return packStrings(value);
   }
 }
 

@@ -1,14 +1,16 @@
 import type { MetadataValue } from "../engine/metadata.js";
+import type { PackedStrings } from "../engine/packed-strings.js";
 import { StreamServeError } from "../errors.js";
 import { TokenTable } from "./token-table.js";
 
 /** The tokenizer part of a GGUF header, checked: every id has a text and a kind, every merge two parts. */
 
-export type Metadata = ReadonlyMap<string, MetadataValue>;
+export type Metadata = ReadonlyMap<string, MetadataValue | PackedStrings>;
 
+/** Plain data, which threads can be given. */
 interface CommonVocabulary {
   /** Id -> text: byte-level encoded, or with sentencepiece's mark for spaces; special tokens as they are. */
-  readonly tokens: readonly string[];
+  readonly tokens: PackedStrings;
   /** Control tokens, e.g. `<|im_end|>`: text -> id. They carry no text of their own. */
   readonly control: ReadonlyMap<string, number>;
   /** Tokens found whole in any text: text -> id. */
@@ -28,7 +30,7 @@ export interface ByteLevelVocabulary extends CommonVocabulary {
   /** GGUF's name of the pre-tokenizer: how text is cut before merging. */
   readonly preTokenizer: string;
   /** Pairs "left right", first to be merged first. */
-  readonly merges: readonly string[];
+  readonly merges: PackedStrings;
 }
 
 export interface SentencePieceVocabulary extends CommonVocabulary {

@@ -2,6 +2,7 @@ import { rename, rm, stat, statfs } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
 import { type MetadataValue, readMetadata } from "../../engine/metadata.js";
 import { closeEngine, openEngine } from "../../engine/native-engine.js";
+import { isPackedStrings, unpackStrings } from "../../engine/packed-strings.js";
 import { QUANTISED_FORMATS, type QuantisedFormat, Quantiser } from "../../engine/quantiser.js";
 import { StreamServeError } from "../../errors.js";
 import { readModelMetadata } from "../model-metadata.js";
@@ -112,7 +113,10 @@ async function entriesOf(
   types: ReadonlyMap<string, number>,
   format: QuantisedFormat,
 ): Promise<readonly GgufEntry[]> {
-  const metadata = new Map<string, MetadataValue>(await readModelMetadata(source));
+  const metadata = new Map<string, MetadataValue>();
+  for (const [key, value] of await readModelMetadata(source)) {
+    metadata.set(key, isPackedStrings(value) ? unpackStrings(value) : value);
+  }
   metadata.set("general.file_type", QUANTISED_FORMATS[format].fileType);
   metadata.set("general.quantization_version", 2);
   metadata.delete("general.alignment");

@@ -6,6 +6,7 @@
 #include "binding/environment.h"
 #include "binding/metadata.h"
 #include "binding/quantise_calls.h"
+#include "binding/text_calls.h"
 
 namespace streamserve::binding {
 namespace {
@@ -17,6 +18,7 @@ napi_value initialise(napi_env env, napi_value exports) {
     export_function(env, exports, "measureCeilings", entry<measure_ceilings>);
     export_engine_calls(env, exports);
     export_quantise_calls(env, exports);
+    export_text_calls(env, exports);
   } catch (...) {
     // A Node-API failure here leaves its JavaScript exception pending, or the environment is going down.
   }

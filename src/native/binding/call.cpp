@@ -85,6 +85,10 @@ std::span<uint8_t> Call::typed(size_t index, const char* name, napi_typedarray_t
   return {static_cast<uint8_t*>(data), data ? length : 0};
 }
 
+std::span<const uint8_t> Call::bytes(size_t index, const char* name) const {
+  return typed(index, name, napi_uint8_array, "a Uint8Array");
+}
+
 std::span<int32_t> Call::int32s(size_t index, const char* name) const {
   const auto raw = typed(index, name, napi_int32_array, "an Int32Array");
   return {reinterpret_cast<int32_t*>(raw.data()), raw.size()};

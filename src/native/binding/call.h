@@ -28,6 +28,7 @@ class Call {
   double number(size_t index, const char* name) const;
   uint32_t integer(size_t index, const char* name, uint32_t least, uint32_t most) const;
   bool flag(size_t index, const char* name) const;
+  std::span<const uint8_t> bytes(size_t index, const char* name) const;
   std::span<int32_t> int32s(size_t index, const char* name) const;
   std::span<uint32_t> uint32s(size_t index, const char* name) const;
   std::span<float> floats(size_t index, const char* name) const;

@@ -41,6 +41,20 @@ Lane& Environment::lane(uint32_t id) const {
   return *found->second;
 }
 
+uint32_t Environment::add(std::unique_ptr<BytePairs> pairs) {
+  byte_pairs_.emplace(next_, std::move(pairs));
+  return next_++;
+}
+
+BytePairs& Environment::byte_pairs(uint32_t id) const {
+  const auto found = byte_pairs_.find(id);
+  if (found == byte_pairs_.end()) {
+    throw EngineError(ErrorCode::kStaleHandle,
+                      "Tokenizer number " + std::to_string(id) + " is not open on this thread.");
+  }
+  return *found->second;
+}
+
 void Environment::close(uint32_t id) {
   const auto found = lanes_.find(id);
   if (found == lanes_.end()) return;

@@ -1,4 +1,5 @@
-// What belongs to one JavaScript environment (the main thread or a worker): the lanes that it opened.
+// What belongs to one JavaScript environment (the main thread or a worker): the lanes and tokenizers that it
+// opened.
 #pragma once
 
 #include <cstdint>
@@ -8,6 +9,7 @@
 
 #include "binding/call.h"
 #include "engine/engine.h"
+#include "text/byte_pairs.h"
 
 namespace streamserve::binding {
 
@@ -29,6 +31,11 @@ class Environment {
   Lane& lane(uint32_t id) const;
   void close(uint32_t id);
 
+  // They live as long as the environment.
+  uint32_t add(std::unique_ptr<BytePairs> pairs);
+  // Throws `stale_handle`.
+  BytePairs& byte_pairs(uint32_t id) const;
+
   // Reused by calls, so that a step allocates nothing.
   std::vector<int32_t> packed;
   std::vector<RowRequest> rows;
@@ -36,6 +43,7 @@ class Environment {
  private:
   uint32_t next_ = 1;
   std::map<uint32_t, std::shared_ptr<Lane>> lanes_;
+  std::map<uint32_t, std::unique_ptr<BytePairs>> byte_pairs_;
 };
 
 }  // namespace streamserve::binding

@@ -55,25 +55,29 @@ napi_typedarray_type typed_array_of(MetadataType type) {
   }
 }
 
-napi_value make_value(napi_env env, const NumberArray& array) {
+napi_value make_typed(napi_env env, napi_typedarray_type type, const void* from, size_t count, size_t width) {
   void* data = nullptr;
   napi_value buffer;
-  check(napi_create_arraybuffer(env, array.bytes.size(), &data, &buffer));
-  if (!array.bytes.empty()) std::memcpy(data, array.bytes.data(), array.bytes.size());
+  check(napi_create_arraybuffer(env, count * width, &data, &buffer));
+  if (count > 0) std::memcpy(data, from, count * width);
   napi_value typed;
-  check(napi_create_typedarray(env, typed_array_of(array.type), array.count, buffer, 0, &typed));
+  check(napi_create_typedarray(env, type, count, buffer, 0, &typed));
   return typed;
 }
 
+napi_value make_value(napi_env env, const NumberArray& array) {
+  const size_t width = array.count == 0 ? 1 : array.bytes.size() / array.count;
+  return make_typed(env, typed_array_of(array.type), array.bytes.data(), array.count, width);
+}
+
+// As it lies here, end to end: a vocabulary has tens of thousands of strings, which JavaScript makes as it
+// needs them.
 napi_value make_value(napi_env env, const StringArray& array) {
-  napi_value list = make_array(env, array.size());
-  for (size_t i = 0; i < array.size(); ++i) {
-    // Frees each string's handle at once: a vocabulary has tens of thousands.
-    napi_handle_scope scope;
-    check(napi_open_handle_scope(env, &scope));
-    set(env, list, static_cast<uint32_t>(i), make_text(env, array[i]));
-    check(napi_close_handle_scope(env, scope));
-  }
+  // The text of one array is far below 4 GiB (gguf/values.cpp).
+  const std::vector<uint32_t> ends(array.ends.begin(), array.ends.end());
+  napi_value list = make_object(env);
+  set(env, list, "bytes", make_typed(env, napi_uint8_array, array.text.data(), array.text.size(), 1));
+  set(env, list, "ends", make_typed(env, napi_uint32_array, ends.data(), ends.size(), sizeof(uint32_t)));
   return list;
 }
 
