@@ -94,7 +94,7 @@ describe("sources", () => {
       const variable = `STREAMSERVE_${path.map((key) => key.replace(/[A-Z]/g, "_$&").toUpperCase()).join("_")}`;
       const bad = { env: { [variable]: "{ wrong: type }" } };
       const text = path.join(".");
-      const texts = ["model", "server.host", "server.apiKey"];
+      const texts = ["model", "speculation.draftModel", "server.host", "server.apiKey"];
       if ([...texts, "engine.instructionSet", "engine.packedCacheDirectory"].includes(text)) {
         expect(() => loadConfig(bad)).not.toThrow();
       } else {

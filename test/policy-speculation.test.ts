@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { planDrafts, planGiven } from "../dist/policy/depth.js";
+import { expectedOf, planModel, TrialBudget } from "../dist/policy/draft-model.js";
 import { type DraftingLimits, LaneDrafts, OWN, RECENT, RowDrafts } from "../dist/policy/drafting.js";
 import { type Continuation, Successors, Suffix } from "../dist/policy/successors.js";
 import { Earnings, EVIDENCES, evidence, Survival } from "../dist/policy/survival.js";
@@ -312,5 +313,59 @@ describe("the goodput rule", () => {
     const plan = planGiven([[0.5, 0.1, 0.1], [], [0.3]], [2, 2, 2], 100, costing(1, 1));
     expect([...plan.depths]).toEqual([2, 0, 1]);
     expect(planGiven([[0.5], [0.5]], [8, 8], 1, costing(1, 1)).drafts).toBe(1);
+  });
+});
+
+describe("a draft model's plan", () => {
+  const row = (promise: number, more: object = {}) => ({
+    row: 0,
+    promise,
+    most: 8,
+    drafts: 0,
+    expected: 0,
+    ...more,
+  });
+  /** One row without drafts, a millisecond a step whatever its tokens. */
+  const without = { rows: 1, drafts: 0, expectedTokens: 1, predictedMs: 1 };
+  const verifyMs = () => 1;
+
+  test("is as deep as its drafts are worth the model's own steps", () => {
+    const free = planModel([row(0.8)], without, 99, verifyMs, () => 0);
+    expect(free.depth).toBe(8);
+    expect(free.gain).toBeCloseTo(1 + expectedOf(0.8, 8), 9);
+    const dear = planModel([row(0.8)], without, 99, verifyMs, () => 0.2);
+    expect(dear.depth).toBeGreaterThan(0);
+    expect(dear.depth).toBeLessThan(8);
+    const best = Array.from({ length: 8 }, (_, k) => (1 + expectedOf(0.8, k + 1)) / (1 + 0.2 * (k + 1)));
+    expect(dear.gain).toBeCloseTo(Math.max(...best), 9);
+  });
+
+  test("is none for a model that is as dear as what it drafts for, however right", () => {
+    expect(planModel([row(0.99)], without, 99, verifyMs, () => 1)).toMatchObject({
+      depth: 0,
+      chosen: [],
+      gain: 1,
+    });
+  });
+
+  test("leaves rows to drafters that promise more, and keeps within the step's tokens", () => {
+    const rows = [row(0.8), row(0.8, { row: 1, drafts: 6, expected: 5 }), row(0.8, { row: 2 })];
+    const three = { rows: 3, drafts: 6, expectedTokens: 8, predictedMs: 1 };
+    expect(planModel(rows, three, 99, verifyMs, () => 0.01).chosen).toEqual([0, 2]);
+    const cramped = planModel(rows, three, 11, verifyMs, () => 0.01);
+    expect(cramped.depth * cramped.chosen.length).toBeLessThanOrEqual(2);
+  });
+
+  test("trials cost no more than their share of the time that passes", () => {
+    const budget = new TrialBudget(0.01, 50);
+    let spent = 0;
+    for (let ms = 0; ms < 10_000; ms += 5) {
+      budget.pass(5);
+      if (!budget.allows(3)) continue;
+      budget.spend(3);
+      spent += 3;
+    }
+    expect(spent).toBeGreaterThan(90);
+    expect(spent).toBeLessThanOrEqual(100);
   });
 });

@@ -23,6 +23,7 @@ export interface SpeculationOptions {
   readonly depths: readonly number[];
   readonly rounds: number;
   readonly tokens: number;
+  readonly draftModel?: string;
   readonly full?: boolean;
   readonly json?: string;
 }
@@ -59,6 +60,10 @@ export function addSpeculationCommand(program: Command): void {
       wholeNumbers(0, 16),
       [2, 4, 8],
     )
+    .option(
+      "--draft-model <name>",
+      "a draft model for SpecuStream, which is compared with itself without it too",
+    )
     .option("--rounds <n>", "rounds of alternating runs", wholeNumber(1, 100), 1)
     .option(
       "--tokens <n>",
@@ -74,10 +79,11 @@ async function runSpeculation(given: SpeculationOptions): Promise<void> {
   const options = { ...given, ...(given.full ? FULL : {}) };
   const finish = beginReport("speculation");
   const path = await resolveModel(options.model);
+  const draftPath = options.draftModel === undefined ? undefined : await resolveModel(options.draftModel);
   const stepMs = await measureSteps(path, options.threads);
   const depths = [0, ...options.depths.filter((depth) => depth > 0)];
   const codec = await openTextCodec(path);
-  const { houses, close } = await openStreet(path, options.threads, depths);
+  const { houses, close } = await openStreet(path, options.threads, depths, draftPath);
   const results: SetResult[] = [];
   try {
     for (const dataset of options.dataset === "all" ? DATASETS : [options.dataset]) {

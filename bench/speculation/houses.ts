@@ -5,8 +5,8 @@ import { closeEngine, openEngine } from "#streamserve/engine/native-engine.js";
 /** One way to speculate, with actors of its own to run it. */
 export interface House {
   readonly name: string;
-  /** Drafts a row and step; undefined: SpecuStream decides. */
-  readonly depth: number | undefined;
+  /** Drafts a row and step; undefined: SpecuStream decides; "alone": it does, without the draft model. */
+  readonly depth: number | "alone" | undefined;
   readonly runtime: ServingRuntime;
 }
 
@@ -31,25 +31,38 @@ const ALL_ADMITTED = { interactive: { ttftMs: 0, tpotMs: 0 } };
  */
 const FIXED_SHORTEST_SUFFIX = 2;
 
-/** Starts SpecuStream and each fixed depth side by side. */
-export async function openStreet(path: string, threads: number, depths: readonly number[]): Promise<Street> {
+/** Starts SpecuStream, with a draft model if there is one, and each fixed depth side by side. */
+export async function openStreet(
+  path: string,
+  threads: number,
+  depths: readonly number[],
+  draftPath?: string,
+): Promise<Street> {
+  const draft = draftPath && {
+    engine: openEngine({ path: draftPath, kvTokens: KV_TOKENS, threads }),
+    path: draftPath,
+  };
   const engine = openEngine({ path, kvTokens: KV_TOKENS, threads });
   const houses: House[] = [];
   const close = async () => {
     for (const { runtime } of houses) await runtime.stop();
     closeEngine(engine.id);
+    if (draft) closeEngine(draft.engine.id);
   };
   try {
-    for (const depth of [undefined, ...depths]) {
+    for (const depth of [undefined, ...(draft ? (["alone"] as const) : []), ...depths]) {
       const config = configSchema.parse({
         model: path,
         scheduler: ALL_ADMITTED,
         speculation: speculation(depth),
-        stepCost: { calibrateMs: depth === undefined ? CALIBRATE_MS : 0 },
+        stepCost: { calibrateMs: typeof depth === "number" ? 0 : CALIBRATE_MS },
       });
-      const name = depth === undefined ? "adaptive" : `depth ${depth}`;
+      const name =
+        typeof depth === "number" ? `depth ${depth}` : depth === "alone" ? "no draft model" : "adaptive";
       const lanes = 2 * config.pairs + 1;
-      houses.push({ name, depth, runtime: await startOver(config, engine, lanes * houses.length) });
+      const model = depth === undefined && draft ? draft : undefined;
+      const runtime = await startOver(config, engine, lanes * houses.length, undefined, model);
+      houses.push({ name, depth, runtime });
     }
   } catch (error) {
     await close();
@@ -58,8 +71,8 @@ export async function openStreet(path: string, threads: number, depths: readonly
   return { houses, close };
 }
 
-function speculation(depth: number | undefined): Partial<Config["speculation"]> {
-  if (depth === undefined) return {};
+function speculation(depth: House["depth"]): Partial<Config["speculation"]> {
+  if (typeof depth !== "number") return {};
   if (depth === 0) return { maxDepth: 0 };
   return { maxDepth: depth, fixedDepth: depth, shortestSuffix: FIXED_SHORTEST_SUFFIX };
 }

@@ -10,6 +10,7 @@ import { Holding } from "./holding.js";
 import { LaneMeter } from "./lane-meter.js";
 import { LaneSpeculation, type SpeculationOptions } from "./lane-speculation.js";
 import { type AppMessage, CANCEL, DECODE, FINISH, LOST, type MessageNamed } from "./messages.js";
+import { ModelDrafts } from "./model-drafts.js";
 import { Outbox } from "./outbox.js";
 import { copyPrompt } from "./prompt-region.js";
 import { TokenBatch } from "./token-batch.js";
@@ -26,6 +27,8 @@ export interface DecodeOptions {
   readonly reportMs: number;
   /** What its steps are assumed to take at first. */
   readonly stepCost: StepCostPrior;
+  /** The same of a draft model's; absent: as its own. */
+  readonly draftCost?: StepCostPrior | undefined;
 }
 
 type Ctx = Context<AppMessage>;
@@ -69,13 +72,18 @@ export class DecodeLane implements Behaviour<AppMessage> {
     this.#meter = new LaneMeter(DECODE, options.pair, engine, options.reportMs, options.stepCost);
     this.#rows = new Holding(
       (row) => {
-        row.drafting?.close();
+        row.close();
         engine.release(row.handle);
       },
       () => this.#meter.touch(),
     );
     const { speculation } = options;
-    if (speculation.maxDepth > 0) this.#speculation = new LaneSpeculation(speculation, this.#meter.cost);
+    if (speculation.maxDepth > 0) {
+      const { maxDepth } = speculation;
+      const model =
+        engine.draft && new ModelDrafts(engine.draft, options.draftCost ?? options.stepCost, maxDepth);
+      this.#speculation = new LaneSpeculation(speculation, this.#meter.cost, model);
+    }
     this.#rowLimit = options.maxRows;
   }
 
@@ -167,7 +175,7 @@ export class DecodeLane implements Behaviour<AppMessage> {
     }
     const drafts = this.#speculation?.drafts;
     const prompt = drafts ? copyPrompt(message, ctx.bytes(message.prompt)) : NO_PROMPT;
-    this.#rows.put(new DecodeRow(message, handle, prompt, drafts));
+    this.#rows.put(new DecodeRow(message, handle, prompt, drafts, NO_PROMPT, this.engine.draft));
     ctx.trace("adopt", startedAt, message.request, this.#rows.size);
   }
 
@@ -209,7 +217,8 @@ export class DecodeLane implements Behaviour<AppMessage> {
       (result: StepResult) => {
         // A step belongs to all its rows; only a lone one can be named.
         ctx.trace("decode", startedAt, rows.length === 1 ? rows[0]!.journey.request : 0, shape.tokens);
-        this.#ended = () => this.#meter.step(result, shape, rows.length);
+        const draftMs = this.#speculation?.modelMs ?? 0;
+        this.#ended = () => this.#meter.step(result, shape, rows.length, draftMs);
         this.#continuing = result.computeMs;
         this.#finishStep(result, ctx);
       },

@@ -1,7 +1,8 @@
-import type { SequenceHandle } from "../engine/engine.js";
+import type { DraftEngine, SequenceHandle } from "../engine/engine.js";
 import type { RowSurvival } from "../policy/depth.js";
 import { type LaneDrafts, RowDrafts } from "../policy/drafting.js";
 import type { Holder } from "../policy/preemption.js";
+import { DraftSequence } from "./draft-sequence.js";
 import type { Held } from "./holding.js";
 import { type MessageNamed, UNLIMITED } from "./messages.js";
 import type { Carried } from "./token-batch.js";
@@ -27,6 +28,8 @@ export class DecodeRow implements Held, Holder {
   drafts = 0;
   /** Makes its drafts; undefined when none are to be made. */
   readonly drafting: RowDrafts | undefined;
+  /** Itself in the draft model; undefined without one. */
+  readonly sequence: DraftSequence | undefined;
   /** Prompt tokens of the step in hand: more than 0 while its prompt is computed here. */
   chunk = 0;
   /** The prompt's tokens that are not in the KV, of one that came straight here. */
@@ -42,6 +45,7 @@ export class DecodeRow implements Held, Holder {
     drafts: LaneDrafts | undefined,
     /** What is to be computed of its prompt: none when a prefill lane has done it. */
     rest: Uint32Array = NOTHING,
+    draft?: DraftEngine,
   ) {
     this.#rest = rest;
     const { ids, tokenLogprobs, topIds, topLogprobs } = journey;
@@ -58,6 +62,11 @@ export class DecodeRow implements Held, Holder {
       this.drafting = new RowDrafts(drafts, tenant, outputFrom + maxTokens, temperature > 0);
       this.drafting.read(prompt);
       this.drafting.accept(ids);
+      if (draft) {
+        this.sequence = new DraftSequence(draft, journey, drafts.limits.maxDepth);
+        this.sequence.read(prompt);
+        this.sequence.read(ids);
+      }
     }
   }
 
@@ -97,9 +106,29 @@ export class DecodeRow implements Held, Holder {
   /** Makes the drafts that its next step might verify, none below `least`; returns their survival, see `planDrafts`. */
   draft(least: number): RowSurvival {
     if (!this.drafting || this.prompting) return NO_DRAFTS;
-    const most = Math.min(this.credit - 1, this.journey.maxTokens - this.produced - 1);
-    this.drafting.draft(this.#tokens, 1, most, least);
+    this.drafting.draft(this.#tokens, 1, this.mostDrafts, least);
     return this.drafting.outlook;
+  }
+
+  /** Survival of the drafts that it has. */
+  get outlook(): RowSurvival {
+    return this.drafting && !this.prompting ? this.drafting.outlook : NO_DRAFTS;
+  }
+
+  /** Drafts that its reader and its length leave room for. */
+  get mostDrafts(): number {
+    return Math.min(this.credit - 1, this.journey.maxTokens - this.produced - 1);
+  }
+
+  /** See `RowDrafts.replace`. */
+  replaceDraft(index: number, token: number, confidence: number): number {
+    return this.drafting?.replace(index, token, confidence, this.#tokens, 1) ?? 0;
+  }
+
+  /** Gives back what its drafts were made with. Idempotent. */
+  close(): void {
+    this.drafting?.close();
+    this.sequence?.close();
   }
 
   /** Takes what it can of a step's `spare` tokens, beyond the one that each row has, for its prompt; returns how many. */
@@ -132,6 +161,7 @@ export class DecodeRow implements Held, Holder {
     this.length += chunk > 0 ? chunk : length;
     if (length === 0) return;
     this.drafting?.accept(tokens);
+    this.sequence?.read(tokens);
     this.#tokens[0] = tokens[length - 1] as number;
     this.carried = undefined;
     this.produced += length;

@@ -30,6 +30,11 @@ export interface DeploymentFacts {
   readonly firstLane?: number;
   /** Step times that were measured at start. */
   readonly calibrations?: Calibrations;
+  /** The same of the draft model, if there is one, and how decode lanes reach it: added to their options. */
+  readonly draft?: {
+    readonly calibrations: Calibrations;
+    readonly engine: Readonly<Record<string, unknown>>;
+  };
   /** Opens a lane's engine; absent where the host provides it (the simulator). */
   readonly laneResources?: ExportRef;
 }
@@ -137,7 +142,7 @@ function actors(config: Config, facts: DeploymentFacts, pairs: readonly number[]
     },
     { name: "tuner", behaviour: behaviour("tuner", "tuner"), options: tunerOptions(config), restart },
     ...pairs.map((pair) => lane("prefill", pair, prefillOptions(config, pair, costs, facts))),
-    ...pairs.map((pair) => lane("decode", pair, decodeOptions(config, pair, costs))),
+    ...pairs.map((pair) => lane("decode", pair, decodeOptions(config, pair, costs, facts))),
   ];
 }
 
@@ -235,8 +240,15 @@ function prefillOptions(
   return { pair, decodeLane: laneNumber("decode", pair, facts), ...config.prefill, stepCost: costs.prefill };
 }
 
-function decodeOptions(config: Config, pair: number, costs: StepCostPriors): DecodeOptions {
+function decodeOptions(
+  config: Config,
+  pair: number,
+  costs: StepCostPriors,
+  { draft }: DeploymentFacts,
+): DecodeOptions {
   return {
+    ...draft?.engine,
+    ...(draft ? { draftCost: stepCostPriors(config, draft.calibrations).decode } : {}),
     pair,
     ...config.decode,
     stepCost: costs.decode,

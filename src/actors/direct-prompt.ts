@@ -33,5 +33,5 @@ export function openPrompt(
     topIds: NO_IDS,
     topLogprobs: NO_VALUES,
   };
-  return new DecodeRow(journey, handle, prompt, drafts, prompt.subarray(cachedTokens));
+  return new DecodeRow(journey, handle, prompt, drafts, prompt.subarray(cachedTokens), engine.draft);
 }

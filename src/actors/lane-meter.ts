@@ -43,9 +43,12 @@ export class LaneMeter {
     this.#dirty = true;
   }
 
-  /** A step has ended; `each`: what `tokenMs` is a mean over, new tokens of prompts or rows that draw. */
-  step(result: StepResult, shape: StepShape, each: number): void {
-    const ms = result.computeMs + result.waitMs;
+  /**
+   * A step has ended; `each`: what `tokenMs` is a mean over, new tokens of prompts or rows that draw. `draftMs`: what a
+   * draft model took before it.
+   */
+  step(result: StepResult, shape: StepShape, each: number, draftMs = 0): void {
+    const ms = result.computeMs + result.waitMs + draftMs;
     this.shared = result.computeMs > 0 ? Math.min(1, result.sharedMs / result.computeMs) : 0;
     this.cost.observe({ ...shape, shared: this.shared }, result.computeMs);
     let drawn = 0;
@@ -54,7 +57,7 @@ export class LaneMeter {
     this.#lastMs = ms;
     const keep = this.#steps === 0 ? 0 : 1 - NEWEST;
     this.#steps++;
-    this.#busyMs += result.computeMs;
+    this.#busyMs += result.computeMs + draftMs;
     this.#stepMs = this.#stepMs * keep + ms * (1 - keep);
     this.#tokenMs = this.#tokenMs * keep + (ms / Math.max(1, each)) * (1 - keep);
     this.#drawnPerRow = this.#drawnPerRow * keep + (drawn / Math.max(1, shape.rows)) * (1 - keep);

@@ -8,6 +8,8 @@ export interface LaneResourceOptions {
   readonly role: LaneRole;
   readonly maxRows: number;
   readonly maxBatchTokens: number;
+  /** Of decode lanes: the draft model, if there is one. */
+  readonly draft?: EngineInfo | undefined;
 }
 
 /** A lane's face of the engine, opened on the lane's thread; what an earlier incarnation left is reclaimed. */

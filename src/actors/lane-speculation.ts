@@ -7,6 +7,7 @@ import type { ActorRef, Context } from "../runtime/actor.js";
 import type { DecodeRow } from "./decode-row.js";
 import { traceDrafts } from "./draft-trace.js";
 import type { AppMessage } from "./messages.js";
+import type { ModelDrafts } from "./model-drafts.js";
 
 export interface SpeculationOptions extends DraftingLimits {
   /** How a step's drafts are chosen, unless there are `fixedDepth`. */
@@ -91,6 +92,8 @@ export class LaneSpeculation {
   constructor(
     readonly options: SpeculationOptions,
     readonly cost: StepCost,
+    /** Drafts for rows where that pays, if there is a draft model. */
+    readonly model?: ModelDrafts | undefined,
   ) {
     this.drafts = new LaneDrafts(options);
     this.#acceptance = new AcceptanceDepth(options.maxDepth);
@@ -108,10 +111,21 @@ export class LaneSpeculation {
     const given = this.#givenDepths(rows);
     const least = given ? leastSurvival : Math.max(leastSurvival, priceOf(rows.length, most, predict));
     const outlooks = rows.map((row) => row.draft(least));
-    const plan = given ? planGiven(outlooks, given, most, predict) : this.#contest(outlooks, most, predict);
+    let plan = given ? planGiven(outlooks, given, most, predict) : this.#contest(outlooks, most, predict);
+    if (this.model?.draft(rows, plan, most, predict, least, given?.[0], ctx)) {
+      const others = rows.map((row) => row.outlook);
+      const trust = this.#held / this.#promised;
+      plan = given ? planGiven(others, given, most, predict) : planDrafts(others, most, predict, trust);
+      plan = { ...plan, predictedMs: plan.predictedMs + this.model.spentMs };
+    }
     traceDrafts(ctx, startedAt, rows, plan);
     this.#plan = plan;
     return plan.depths;
+  }
+
+  /** What a draft model took for the step in hand, in milliseconds. */
+  get modelMs(): number {
+    return this.model?.spentMs ?? 0;
   }
 
   /** Depths that nothing else decides; undefined where the goodput rule does. */
@@ -135,7 +149,7 @@ export class LaneSpeculation {
 
   /** A step begins; `computeMs`: computing time of the one before, if this one follows at once. */
   begins(now: number, computeMs: number | undefined): void {
-    const overhead = now - this.#startedAt - (computeMs ?? Number.NEGATIVE_INFINITY);
+    const overhead = now - this.#startedAt - this.modelMs - (computeMs ?? Number.NEGATIVE_INFINITY);
     if (overhead >= 0 && overhead < MOST_OVERHEAD_MS)
       this.overheadMs += (overhead - this.overheadMs) * NEWEST;
     this.#startedAt = now;
@@ -144,6 +158,7 @@ export class LaneSpeculation {
   /** What the planned step drew for one of its rows. */
   drew(row: RowDrafts, depth: number, result: RowResult): void {
     this.#held += result.accepted;
+    row.drew(result.tokens);
     this.#acceptance.observe(row, depth, result.accepted);
     for (let i = 0; i < depth; i++) {
       this.#promised += row.survivals[i]!;

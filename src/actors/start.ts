@@ -7,7 +7,8 @@ import type { GenerationService } from "../gateway/generation.js";
 import { partDone } from "../runtime/start-times.js";
 import { ActorSystem } from "../runtime/threads/system.js";
 import { calibrate } from "./calibrate.js";
-import { deployment, gatewayOptions, leastRingBytes } from "./deployment.js";
+import { type DeploymentFacts, deployment, gatewayOptions, leastRingBytes } from "./deployment.js";
+import { type DraftModel, openDraftModel } from "./draft-model.js";
 import { GatewayActor } from "./gateway.js";
 import { keptCalibrations } from "./kept-calibrations.js";
 import { checkPromises } from "./promises.js";
@@ -32,7 +33,7 @@ const SETTLE_MS = 2000;
 
 /**
  * Opens a model file and starts the actors over it. Blocks the thread while weights are read. `notice` is told what
- * people should know and no error is. Throws `config_invalid` for mailboxes that are too small for the lanes and
+ * people should know and no error is. `draftPath`: the draft model's file, if there is to be one. Throws `config_invalid` for mailboxes that are too small for the lanes and
  * settings that the engine can't have, what else `openEngine` throws, and what the first actor to fail fails with; then
  * nothing is left open.
  */
@@ -40,6 +41,7 @@ export async function startRuntime(
   config: Config,
   modelPath: string,
   notice: (text: string) => void = () => undefined,
+  draftPath?: string,
 ): Promise<ServingRuntime> {
   requireRoomyRings(config);
   const { kvTokens, kv, blockTokens, threads, instructionSet, contextTokens } = config.engine;
@@ -57,17 +59,27 @@ export async function startRuntime(
   );
   if (engine.notice !== "") notice(engine.notice);
   partDone(`weights (${engine.weightsFrom})`);
+  let draft: DraftModel | undefined;
+  const close = () => {
+    if (draft) closeEngine(draft.engine.id);
+    closeEngine(engine.id);
+  };
   try {
-    const runtime = await startOver(config, engine, 0, modelPath);
+    if (draftPath !== undefined) {
+      draft = await openDraftModel(config, engine, modelPath, draftPath);
+      if (draft.engine.notice !== "") notice(draft.engine.notice);
+      partDone(`draft model's weights (${draft.engine.weightsFrom})`);
+    }
+    const runtime = await startOver(config, engine, 0, modelPath, draft);
     return {
       ...runtime,
       stop: async (graceMs) => {
         await runtime.stop(graceMs);
-        closeEngine(engine.id);
+        close();
       },
     };
   } catch (error) {
-    closeEngine(engine.id);
+    close();
     throw error;
   }
 }
@@ -93,6 +105,7 @@ export async function startOver(
   engine: EngineInfo,
   firstLane: number,
   modelPath?: string,
+  draft?: DraftModel,
 ): Promise<ServingRuntime> {
   requireRoomyRings(config);
   const { totalBlocks } = engineKv(engine.id);
@@ -124,6 +137,7 @@ export async function startOver(
       blockTokens: engine.blockTokens,
       firstLane,
       engine: { engine },
+      ...(draft ? { draft: draftFacts(config, draft, firstLane + 2 * config.pairs) } : {}),
       laneResources: {
         module: new URL("./lane-resources.js", import.meta.url).href,
         name: "laneResources",
@@ -153,6 +167,12 @@ export async function startOver(
       return stopping;
     },
   };
+}
+
+/** What decode lanes need to know of a draft model: its steps are timed, or remembered, as the model's own are. */
+function draftFacts(config: Config, { engine, path }: DraftModel, number: number): DeploymentFacts["draft"] {
+  const measured = keptCalibrations(config, engine, path, () => calibrations(config, engine, number));
+  return { calibrations: measured, engine: { draft: engine } };
 }
 
 /** Times steps of both kinds of lanes, on lanes opened for it alone under number `number`. */

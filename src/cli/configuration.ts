@@ -9,6 +9,7 @@ export interface ServingOptions {
   readonly host?: string;
   readonly port?: string;
   readonly apiKey?: string;
+  readonly draftModel?: string;
   readonly threads?: string;
   readonly pairs?: string;
   readonly instructionSet?: string;
@@ -21,6 +22,7 @@ const KEYS: readonly (readonly [Exclude<keyof ServingOptions, "config" | "set">,
   ["host", "--host", "server.host"],
   ["port", "--port", "server.port"],
   ["apiKey", "--api-key", "server.apiKey"],
+  ["draftModel", "--draft-model", "speculation.draftModel"],
   ["threads", "--threads", "engine.threads"],
   ["pairs", "--pairs", "pairs"],
   ["instructionSet", "--instruction-set", "engine.instructionSet"],

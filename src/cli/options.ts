@@ -7,6 +7,7 @@ export function addEngineOptions(command: Command): Command {
   return command
     .option("-m, --model <name>", "catalogue name, or the path of a .gguf file or a safetensors directory")
     .option("-c, --config <preset>", "preset (cpu, cpu-two-pairs), or the path of a YAML file")
+    .option("--draft-model <name>", "a smaller model of the same vocabulary that drafts where that pays")
     .option("--threads <n>", "compute threads over all lanes; 0: one a core")
     .option("--pairs <n>", "stream pairs: prefill lane + decode lane")
     .option(

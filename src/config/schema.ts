@@ -238,6 +238,13 @@ const speculation = z
     maxDepth: z.number().int().min(0).max(16).default(12),
     /** Drafts a row and step whatever they earn: for comparisons. Absent: as many as pay. */
     fixedDepth: z.number().int().min(0).max(16).optional(),
+    /**
+     * A draft model: catalogue name or path, of the same vocabulary. It drafts where that pays, beside the drafters that
+     * need none. Absent: none.
+     */
+    draftModel: z.string().min(1).optional(),
+    /** Tokens of KV in its pool; absent: as many as `engine.kvTokens`. Requests beyond go on without its drafts. */
+    draftKvTokens: count.optional(),
     /** Longest and shortest suffix looked up in prompt, output and recent outputs, in tokens. */
     longestSuffix: z.number().int().min(1).max(16).default(6),
     shortestSuffix: z.number().int().min(1).max(16).default(1),

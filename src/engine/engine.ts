@@ -165,8 +165,27 @@ export interface LaneEngine {
    */
   submit(rows: readonly StepRow[]): Job<StepResult>;
   kv(): KvCounts;
+  /** A draft model's lane for the sequences of this one, opened and closed with it, if there is one. */
+  readonly draft?: DraftEngine | undefined;
   /** Waits for a running step, gives back all sequences of this lane. Idempotent. */
   close(): void;
+}
+
+/** A lane of a draft model: its sequences run ahead of what is known, and are taken back. */
+export interface DraftEngine extends LaneEngine {
+  /** As `LaneEngine`'s; the last `unsure` tokens of the sequence can be cut, and are in no cached prefix meanwhile. */
+  createSequence(
+    prompt: Uint32Array,
+    outputFrom: number,
+    sampling: Sampling,
+    salt?: CacheSalt,
+    unsure?: number,
+  ): CreatedSequence;
+  /**
+   * Takes back all but the first `tokens` tokens of a sequence. Throws `stale_handle`, or `native_argument_invalid`
+   * when it holds fewer or these are not unsure.
+   */
+  cut(sequence: SequenceHandle, tokens: number): void;
 }
 
 export type LaneRole = "prefill" | "decode";

@@ -100,11 +100,13 @@ export interface NativeAddon {
     biases: Float32Array,
     out: Uint32Array,
     salt: Float64Array,
+    unsure: number,
   ): void;
   release(lane: number, index: number, epoch: number): void;
   handOver(lane: number, index: number, epoch: number, toLane: number): void;
   adopt(lane: number, index: number, epoch: number): void;
   length(lane: number, index: number, epoch: number): number;
+  cut(lane: number, index: number, epoch: number, tokens: number): void;
   submit(lane: number, batch: Int32Array): void;
   finished(lane: number): boolean;
   collect(lane: number, integers: Int32Array, floats: Float32Array): void;

@@ -2,8 +2,8 @@ import type { Job } from "../runtime/actor.js";
 import {
   type CacheSalt,
   type CreatedSequence,
+  type DraftEngine,
   type KvCounts,
-  type LaneEngine,
   type LaneLimits,
   type LaneRole,
   NO_SALT,
@@ -102,11 +102,14 @@ export interface LaneOptions {
   readonly maxBatchTokens: number;
   /** Keeps where the time of each step went, for `profile()`; costs a clock reading or two a region. */
   readonly profile?: boolean;
+  /** A draft model, of which a lane with the same number and limits is opened too. */
+  readonly draft?: EngineInfo | undefined;
 }
 
 /** One lane of a native engine; belongs to the thread that opened it. */
-export class NativeLane implements LaneEngine {
+export class NativeLane implements DraftEngine {
   readonly limits: LaneLimits;
+  readonly draft: DraftEngine | undefined;
   readonly #addon: NativeAddon;
   readonly #engine: number;
   readonly #lane: number;
@@ -138,6 +141,8 @@ export class NativeLane implements LaneEngine {
     };
     this.#results = resultArrays(maxRows, maxBatchTokens);
     this.#batch = new Int32Array(1 + 5 * maxRows + maxBatchTokens);
+    const { draft, ...own } = options;
+    this.draft = draft && new NativeLane({ ...own, engine: draft });
   }
 
   createSequence(
@@ -145,6 +150,7 @@ export class NativeLane implements LaneEngine {
     outputFrom: number,
     sampling: Sampling,
     salt: CacheSalt = NO_SALT,
+    unsure = 0,
   ): CreatedSequence {
     const numbers = Float64Array.of(
       sampling.temperature,
@@ -170,6 +176,7 @@ export class NativeLane implements LaneEngine {
         Float32Array.from(sampling.logitBias.values()),
         created,
         Float64Array.from(salt),
+        unsure,
       ),
     );
     return { handle: { index: created[0]!, epoch: created[1]! }, cachedTokens: created[2]! };
@@ -185,6 +192,10 @@ export class NativeLane implements LaneEngine {
 
   adopt(sequence: SequenceHandle): void {
     this.#call((addon) => addon.adopt(this.#lane, sequence.index, sequence.epoch));
+  }
+
+  cut(sequence: SequenceHandle, tokens: number): void {
+    this.#call((addon) => addon.cut(this.#lane, sequence.index, sequence.epoch, tokens));
   }
 
   length(sequence: SequenceHandle): number {
@@ -228,6 +239,7 @@ export class NativeLane implements LaneEngine {
   }
 
   close(): void {
+    this.draft?.close();
     this.#call((addon) => addon.closeLane(this.#lane));
   }
 

@@ -17,12 +17,17 @@ export type CoreLog = (entry: LogEntry) => void;
 export async function openCore(config: Config, log: CoreLog = () => {}): Promise<ServingCore> {
   partDone("modules");
   const path = await resolveModel(config.model);
+  const { draftModel } = config.speculation;
+  const draftPath = draftModel === undefined ? undefined : await resolveModel(draftModel);
   partDone("model found");
   // Its thread reads the vocabulary while this one reads the weights.
   const [codec, runtime] = await both(
     openTextCodec(path),
-    startRuntime({ ...config, model: modelName(config.model) }, path, (text) =>
-      log({ actor: "engine", level: "warn", text, fields: {} }),
+    startRuntime(
+      { ...config, model: modelName(config.model) },
+      path,
+      (text) => log({ actor: "engine", level: "warn", text, fields: {} }),
+      draftPath,
     ),
     (codec) => codec.close(),
     (runtime) => runtime.stop(),

@@ -13,9 +13,8 @@ export interface DraftPlan {
   readonly plainRate: number;
 }
 
-/** Survivals are compared to this precision; a whole number of them and a row's number fit a double. */
-const PRECISION = 2 ** 32;
-const MOST_ROWS = 2 ** 20;
+/** Whole numbers up to here, a survival and a row's number put together, are exact in a double. */
+const MOST_EXACT = 2 ** 52;
 
 /**
  * The goodput rule: of all drafts of all rows the likeliest first, as many as make expected tokens a millisecond most.
@@ -36,14 +35,14 @@ export function planDrafts(
   let expected = rows.length;
   let best = { drafts: 0, expected, ms: plainMs };
   for (let drafts = 1; drafts <= Math.min(most, order.length); drafts++) {
-    const row = rowOf(order[drafts - 1]!);
+    const row = order[drafts - 1]!;
     expected += rows[row]![taken[row]!++]! * trust;
     const ms = predict(rows.length + drafts);
     const least = best.drafts === 0 ? 1 + margin : 1;
     if (expected * best.ms > best.expected * ms * least) best = { drafts, expected, ms };
   }
   const depths = new Uint8Array(rows.length);
-  for (let i = 0; i < best.drafts; i++) depths[rowOf(order[i]!)]!++;
+  for (let i = 0; i < best.drafts; i++) depths[order[i]!]!++;
   return {
     depths,
     drafts: best.drafts,
@@ -53,22 +52,25 @@ export function planDrafts(
   };
 }
 
-/** All drafts as numbers that sort by survival, the likeliest first, equals in the order of rows: no object a draft. */
+/**
+ * The row of each draft, the likeliest draft first, equals in the order of rows. Drafts are sorted as numbers, of survival
+ * first and row behind it, so that none is an object.
+ */
 function likeliestFirst(rows: readonly RowSurvival[]): Float64Array {
   let count = 0;
   for (const survivals of rows) count += survivals.length;
   const order = new Float64Array(count);
+  const size = 2 ** Math.ceil(Math.log2(Math.max(1, rows.length)));
+  const precision = MOST_EXACT / size;
   let at = 0;
   rows.forEach((survivals, row) => {
     for (let k = 0; k < survivals.length; k++) {
-      order[at++] = row - Math.floor(survivals[k]! * PRECISION) * MOST_ROWS;
+      order[at++] = row - Math.floor(survivals[k]! * precision) * size;
     }
   });
-  return order.sort();
-}
-
-function rowOf(draft: number): number {
-  return draft - Math.floor(draft / MOST_ROWS) * MOST_ROWS;
+  order.sort();
+  for (let i = 0; i < count; i++) order[i] = order[i]! - Math.floor(order[i]! / size) * size;
+  return order;
 }
 
 /** Every row as deep as its drafts and its entry of `wanted` allow: what the rule is compared with. */

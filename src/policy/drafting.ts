@@ -1,5 +1,5 @@
 import { type Continuation, entriesFor, Successors, Suffix } from "./successors.js";
-import { Earnings, type Evidence, evidence, Survival } from "./survival.js";
+import { Earnings, type Evidence, evidence, guessOf, modelEvidence, Survival } from "./survival.js";
 
 export interface DraftingLimits {
   /** Drafts a row and step, at most. */
@@ -25,23 +25,38 @@ export interface DraftingLimits {
 /** Where drafts come from. */
 export const OWN = 0;
 export const RECENT = 1;
-export const DRAFTERS = ["own text", "recent outputs"] as const;
+export const MODEL = 2;
+export const DRAFTERS = ["own text", "recent outputs", "draft model"] as const;
+/** The first of them read text alone: asked at each position, and scored whether they were believed or not. */
+const TABLES = 2;
 /** Greedy and sampled requests keep promises differently: the evidence of each is kept apart. */
 const KINDS = 2;
 
 /** Spare tables of a size, at most: as many as leave a full batch at once. */
 const MOST_SPARE = 32;
 
+/** Probability that a draft of a draft model holds, until some have been made: high enough that it is tried. */
+const FIRST_PROMISE = 0.7;
+/** Weight of a draft in the mean of what a draft model promises: about the last hundred count. */
+const NEWEST_PROMISE = 0.01;
+
 /** What the rows of a lane draft with together: recent outputs by tenant, and what drafts have been worth. */
 export class LaneDrafts {
   readonly survival: Survival;
+  /** What a draft of the draft model promised lately, on average: greedy requests, sampled ones. */
+  readonly modelPromises = new Float64Array(KINDS).fill(FIRST_PROMISE);
   /** In order of use: the last is the latest. */
   readonly #tenants = new Map<number, Successors>();
   /** Tables of requests that have left, by size: a table a request would be much garbage. */
   readonly #spare = new Map<number, Successors[]>();
 
   constructor(readonly limits: DraftingLimits) {
-    this.survival = new Survival(DRAFTERS.length * KINDS, limits.memoryTries, limits.priorTries);
+    this.survival = new Survival(
+      DRAFTERS.length * KINDS,
+      limits.memoryTries,
+      limits.priorTries,
+      (drafter, cell) => guessOf(drafter % DRAFTERS.length === MODEL, cell),
+    );
   }
 
   /** Recent outputs of a tenant, which may be filled by several rows. */
@@ -84,6 +99,11 @@ export class RowDrafts {
   readonly survivals: Float64Array;
   readonly makers: Uint8Array;
   #drafted = 0;
+  /** Of the draft model's drafts: themselves, their evidence, how many drafts they took the place of, and whether they agree so far. */
+  readonly #guesses: Uint32Array;
+  readonly #cells: Uint16Array;
+  #rivals = 0;
+  #agreeing = false;
   #closed = false;
   readonly #earnings: Earnings;
   readonly #kind: number;
@@ -105,6 +125,8 @@ export class RowDrafts {
     const { limits } = lane;
     this.survivals = new Float64Array(limits.maxDepth);
     this.makers = new Uint8Array(limits.maxDepth);
+    this.#guesses = new Uint32Array(limits.maxDepth);
+    this.#cells = new Uint16Array(limits.maxDepth);
     const own = lane.lend(capacity);
     this.#sources = [own, lane.recent(tenant)];
     this.#found = this.#sources.map(() => ({ token: 0, match: 0, count: 0, total: 0 }));
@@ -136,7 +158,7 @@ export class RowDrafts {
     for (let i = 0; i < tokens.length; i++) {
       const token = tokens[i]!;
       this.#look(this.#suffix);
-      for (let drafter = 0; drafter < DRAFTERS.length; drafter++) {
+      for (let drafter = 0; drafter < TABLES; drafter++) {
         if (this.#knows[drafter]) this.#score(drafter, token);
         this.#sources[drafter]!.add(this.#suffix, token);
       }
@@ -178,10 +200,56 @@ export class RowDrafts {
     return this.survivals.subarray(0, this.#drafted);
   }
 
+  /** Probability that the next draft of the draft model would hold, as far as is known without asking it. */
+  get modelPromise(): number {
+    return this.#earnings.adjust(MODEL, this.lane.modelPromises[this.#kind]!);
+  }
+
+  /**
+   * Puts the draft model's draft number `index` in the place of what was drafted there and behind it: `token`, which the
+   * model gave the probability `confidence`. To be called in order of `index`; returns the draft's survival.
+   */
+  replace(index: number, token: number, confidence: number, into: Uint32Array, offset: number): number {
+    if (index === 0) {
+      this.#rivals = this.#drafted;
+      this.#agreeing = true;
+    }
+    const rival = this.#agreeing && index < this.#rivals ? into[offset + index] : undefined;
+    this.#agreeing = rival === token;
+    const number = this.#kind * DRAFTERS.length + MODEL;
+    const cell = modelEvidence(number, index, confidence, rival === undefined ? undefined : rival === token);
+    const probability = this.lane.survival.probability(cell);
+    const promises = this.lane.modelPromises;
+    promises[this.#kind]! += (probability - promises[this.#kind]!) * NEWEST_PROMISE;
+    this.#guesses[index] = token;
+    this.#cells[index] = cell;
+    this.makers[index] = MODEL;
+    const before = index === 0 ? 1 : this.survivals[index - 1]!;
+    this.survivals[index] = before * this.#earnings.adjust(MODEL, probability);
+    into[offset + index] = token;
+    this.#drafted = index + 1;
+    return this.survivals[index]!;
+  }
+
+  /**
+   * A step drew `tokens`: scores the draft model's drafts as far as they tell what would have been, verified or not. To be
+   * called before `accept`.
+   */
+  drew(tokens: ArrayLike<number>): void {
+    for (let i = 0; i < this.#drafted && i < tokens.length; i++) {
+      if (this.makers[i] !== MODEL) return;
+      const cell = this.#cells[i]!;
+      const held = this.#guesses[i] === tokens[i];
+      this.#earnings.observe(MODEL, this.lane.survival.probability(cell), held);
+      this.lane.survival.observe(cell, held);
+      if (!held) return;
+    }
+  }
+
   /** Asks all drafters what follows `suffix`. */
   #look(suffix: Suffix): void {
     const { shortestSuffix } = this.lane.limits;
-    for (let drafter = 0; drafter < DRAFTERS.length; drafter++) {
+    for (let drafter = 0; drafter < TABLES; drafter++) {
       const found = this.#found[drafter]!;
       this.#knows[drafter] = this.#sources[drafter]!.find(suffix, found) && found.match >= shortestSuffix;
     }

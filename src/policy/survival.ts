@@ -20,6 +20,32 @@ export function evidence(drafter: number, found: Continuation, other: Continuati
   return drafter * EVIDENCES + (relation * MATCHES + match) * CERTAINTIES + certainty(found);
 }
 
+/** Shares below which a draft model's probability of its own draft counts as one kind; and what to expect of each. */
+const CONFIDENCES = [0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.97];
+const CONFIDENT = [0.15, 0.3, 0.4, 0.55, 0.7, 0.82, 0.9, 0.95];
+
+/**
+ * The cell of a draft model's draft number `index` of a step, to which the model gave the probability `confidence`;
+ * `agrees`: whether the other drafters say the same, undefined when they say nothing.
+ */
+export function modelEvidence(
+  drafter: number,
+  index: number,
+  confidence: number,
+  agrees: boolean | undefined,
+): Evidence {
+  const at = Math.min(index, MATCHES - 1);
+  const relation = agrees === undefined ? 0 : agrees ? 1 : 2;
+  const certain = CONFIDENCES.findIndex((share) => confidence < share);
+  const last = CERTAINTIES - 1;
+  return drafter * EVIDENCES + (relation * MATCHES + at) * CERTAINTIES + (certain < 0 ? last : certain);
+}
+
+/** What to expect of a cell before anything is known; `cell` within its drafter. */
+export function guessOf(model: boolean, cell: number): number {
+  return model ? CONFIDENT[cell % CERTAINTIES]! : firstGuess(cell);
+}
+
 /** 0 to 3: followed by other tokens as well, ever more seldom; 4 to 7: by this one alone, ever more often. */
 function certainty({ count, total }: Continuation): number {
   if (count >= total) return count >= 8 ? 7 : count >= 4 ? 6 : count >= 2 ? 5 : 4;
@@ -40,18 +66,24 @@ export class Survival {
   readonly #newTries: Float32Array;
   readonly #prior: Float64Array;
 
-  /** `memory`: tries of a cell after which old ones weigh 1/e. `weight`: tries that the prior counts as. */
+  /**
+   * `memory`: tries of a cell after which old ones weigh 1/e. `weight`: tries that the prior counts as. `guess`: what to
+   * expect of a drafter's cell at first.
+   */
   constructor(
     readonly drafters: number,
     readonly memory: number,
     readonly weight: number,
+    guess: (drafter: number, cell: number) => number = (_, cell) => firstGuess(cell),
   ) {
     const cells = drafters * EVIDENCES;
     this.#hits = new Float64Array(cells);
     this.#tries = new Float64Array(cells);
     this.#newHits = new Float32Array(cells);
     this.#newTries = new Float32Array(cells);
-    this.#prior = Float64Array.from({ length: cells }, (_, cell) => firstGuess(cell % EVIDENCES));
+    this.#prior = Float64Array.from({ length: cells }, (_, cell) =>
+      guess(Math.floor(cell / EVIDENCES), cell % EVIDENCES),
+    );
   }
 
   /** Probability that a draft with this evidence holds, given that those before it did. */

@@ -68,7 +68,7 @@ SequenceHandle handle_of(const Call& call) {
 }
 
 // createSequence(lane, prompt, outputFrom, sampling, stopIds, biasIds, biases, out: Uint32Array(3), salt:
-// Float64Array(2)): index, epoch, cached tokens
+// Float64Array(2), unsure): index, epoch, cached tokens
 napi_value create_sequence(Call& call) {
   Lane& lane = lane_of(call);
   const std::span<const uint32_t> shared = call.uint32s(1, "prompt");
@@ -81,10 +81,11 @@ napi_value create_sequence(Call& call) {
   if (words.size() != 2) throw EngineError(ErrorCode::kArgumentInvalid, "A salt has two words.");
   const auto word = [&](size_t i) { return static_cast<uint64_t>(whole(words[i], 0, kMostSalt, "salt")); };
   const ChainHash salt{word(0), word(1)};
+  const uint32_t unsure = call.integer(9, "unsure", 0, kAny);
   // A copy: other threads may write to shared memory between the checks and the use.
   const std::vector<uint32_t> prompt(shared.begin(), shared.end());
   uint32_t cached = 0;
-  const SequenceHandle handle = lane.create(prompt, output_from, std::move(params), cached, salt);
+  const SequenceHandle handle = lane.create(prompt, output_from, std::move(params), cached, salt, unsure);
   out[0] = handle.index;
   out[1] = handle.epoch;
   out[2] = cached;
@@ -109,6 +110,12 @@ napi_value adopt(Call& call) {
   return make_undefined(call.env());
 }
 
+// cut(lane, index, epoch, tokens)
+napi_value cut(Call& call) {
+  lane_of(call).cut(handle_of(call), call.integer(3, "tokens", 0, kAny));
+  return make_undefined(call.env());
+}
+
 // length(lane, index, epoch) -> tokens in the KV
 napi_value length(Call& call) { return make_number(call.env(), lane_of(call).length(handle_of(call))); }
 
@@ -119,6 +126,7 @@ void export_sequence_calls(napi_env env, napi_value exports) {
   export_function(env, exports, "release", entry<release>);
   export_function(env, exports, "handOver", entry<hand_over>);
   export_function(env, exports, "adopt", entry<adopt>);
+  export_function(env, exports, "cut", entry<cut>);
   export_function(env, exports, "length", entry<length>);
 }
 

@@ -46,7 +46,7 @@ void Lane::check_tokens(std::span<const uint32_t> tokens) const {
 }
 
 SequenceHandle Lane::create(std::span<const uint32_t> prompt, uint32_t output_from, SamplingParams sampling,
-                            uint32_t& cached_tokens, const ChainHash& salt) {
+                            uint32_t& cached_tokens, const ChainHash& salt, uint32_t unsure) {
   const std::lock_guard guard(lock_);
   check_open();
   if (prompt.empty()) invalid("A sequence needs a prompt of at least one token.");
@@ -61,7 +61,7 @@ SequenceHandle Lane::create(std::span<const uint32_t> prompt, uint32_t output_fr
   Sampler sampler(std::move(sampling));
   sampler.add_prompt(prompt.first(output_from));
   for (const uint32_t token : prompt.subspan(output_from)) sampler.add_output(token);
-  return engine_->pool().create(options_.lane, prompt, std::move(sampler), cached_tokens, salt);
+  return engine_->pool().create(options_.lane, prompt, std::move(sampler), cached_tokens, salt, unsure);
 }
 
 void Lane::release(SequenceHandle handle) {
@@ -79,6 +79,12 @@ void Lane::adopt(SequenceHandle handle) {
   const std::lock_guard guard(lock_);
   check_open();
   engine_->pool().adopt(options_.lane, handle);
+}
+
+void Lane::cut(SequenceHandle handle, uint32_t tokens) {
+  const std::lock_guard guard(lock_);
+  check_open();
+  engine_->pool().cut(options_.lane, handle, tokens);
 }
 
 uint32_t Lane::length(SequenceHandle handle) {

@@ -61,11 +61,13 @@ class Lane {
   const LaneOptions& options() const { return options_; }
 
   SequenceHandle create(std::span<const uint32_t> prompt, uint32_t output_from, SamplingParams sampling,
-                        uint32_t& cached_tokens, const ChainHash& salt = {});
+                        uint32_t& cached_tokens, const ChainHash& salt = {}, uint32_t unsure = 0);
   void release(SequenceHandle handle);
   void hand_over(SequenceHandle handle, uint32_t lane);
   void adopt(SequenceHandle handle);
   uint32_t length(SequenceHandle handle);
+  // As KvPool::cut().
+  void cut(SequenceHandle handle, uint32_t tokens);
 
   // Starts a step. Throws `stale_handle`, `kv_exhausted`, `native_argument_invalid`, `out_of_memory`; then
   // nothing has changed.

@@ -45,7 +45,7 @@ KvCounts KvPool::counts() const {
 }
 
 SequenceHandle KvPool::create(uint32_t lane, std::span<const uint32_t> prompt, Sampler sampler,
-                              uint32_t& cached_tokens, const ChainHash& salt) {
+                              uint32_t& cached_tokens, const ChainHash& salt, uint32_t unsure) {
   const std::lock_guard guard(lock_);
   if (free_sequences_.empty()) {
     if (sequences_.size() >= kMostSequences) {
@@ -70,6 +70,7 @@ SequenceHandle KvPool::create(uint32_t lane, std::span<const uint32_t> prompt, S
   sequence.in_step = false;
   sequence.release_after_step = false;
   sequence.hashed_blocks = 0;
+  sequence.unsure = unsure;
   const bool salted = salt != ChainHash{};
   const uint32_t salt_words[] = {static_cast<uint32_t>(salt.low), static_cast<uint32_t>(salt.low >> 32),
                                  static_cast<uint32_t>(salt.high), static_cast<uint32_t>(salt.high >> 32)};
@@ -116,6 +117,19 @@ Sequence& KvPool::owned(uint32_t lane, SequenceHandle handle) {
 Sequence& KvPool::get(uint32_t lane, SequenceHandle handle) {
   const std::lock_guard guard(lock_);
   return owned(lane, handle);
+}
+
+void KvPool::cut(uint32_t lane, SequenceHandle handle, uint32_t tokens) {
+  const std::lock_guard guard(lock_);
+  Sequence& sequence = owned(lane, handle);
+  if (sequence.in_step || tokens > sequence.tokens.size() ||
+      tokens < size_t{sequence.hashed_blocks} * layout_.block_tokens) {
+    throw EngineError(ErrorCode::kArgumentInvalid, "A sequence of " + std::to_string(sequence.tokens.size()) +
+                                                       " tokens cannot be cut to " + std::to_string(tokens) +
+                                                       " now.");
+  }
+  sequence.tokens.resize(tokens);
+  trim(sequence, (size_t{tokens} + layout_.block_tokens - 1) / layout_.block_tokens);
 }
 
 void KvPool::release(uint32_t lane, SequenceHandle handle) {
@@ -192,7 +206,8 @@ void KvPool::grow(std::span<const Growth> rows) {
 bool KvPool::settle(Sequence& sequence) {
   const std::lock_guard guard(lock_);
   sequence.in_step = false;
-  const size_t full = sequence.tokens.size() / layout_.block_tokens;
+  const size_t size = sequence.tokens.size();
+  const size_t full = (size - std::min<size_t>(size, sequence.unsure)) / layout_.block_tokens;
   for (size_t b = sequence.hashed_blocks; b < full; ++b) {
     const auto tokens =
         std::span<const uint32_t>(sequence.tokens).subspan(b * layout_.block_tokens, layout_.block_tokens);

@@ -68,8 +68,12 @@ class KvPool {
   // A new sequence of `lane`. Leading full blocks of `prompt` that are in the prefix cache are shared, at
   // most up to the token before the last, and only among sequences of one `salt`. Throws `kv_exhausted`
   // beyond kMostSequences.
+  // Its last `unsure` tokens enter the cache only when more have followed: see cut().
   SequenceHandle create(uint32_t lane, std::span<const uint32_t> prompt, Sampler sampler,
-                        uint32_t& cached_tokens, const ChainHash& salt = {});
+                        uint32_t& cached_tokens, const ChainHash& salt = {}, uint32_t unsure = 0);
+  // Takes back all but the first `tokens` tokens of a sequence that is in no step. Throws `stale_handle`, and
+  // `native_argument_invalid` for more than it holds or when others may hold a block that would change.
+  void cut(uint32_t lane, SequenceHandle handle, uint32_t tokens);
   // The live sequence of `lane`; throws `stale_handle`.
   Sequence& get(uint32_t lane, SequenceHandle handle);
   // Gives a sequence's blocks back, after the running step if it is in one. Stale handles are ignored.

@@ -44,6 +44,8 @@ struct Sequence {
   std::vector<const uint16_t*> addresses;
   // Full blocks whose chain hash is known, and the hash of the last of them.
   uint32_t hashed_blocks = 0;
+  // Last tokens that cut() may take back: blocks that hold them are not shared yet.
+  uint32_t unsure = 0;
   // Leading blocks that were found, not computed.
   uint32_t found_blocks = 0;
   ChainHash chain;

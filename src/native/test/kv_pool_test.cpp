@@ -90,6 +90,38 @@ UNIT_TEST(kv_rejected_drafts_leave_neither_blocks_nor_hashes) {
   check_whole(pool);
 }
 
+UNIT_TEST(kv_unsure_tokens_can_be_cut_and_are_shared_only_once_they_are_sure) {
+  KvPool pool(kLayout, 8);
+  uint32_t cached = 0;
+  const SequenceHandle a = pool.create(0, counting(0, 3), sampler(), cached, {}, 4);
+  Sequence& sequence = pool.get(0, a);
+  append(pool, sequence, counting(0, 5));
+  append(pool, sequence, counting(50, 4));
+  // Nine tokens, of which five are sure: a block of four.
+  CHECK_EQUAL(sequence.hashed_blocks, 1u);
+  const auto refused = [&](uint32_t tokens) {
+    try {
+      pool.cut(0, a, tokens);
+    } catch (const EngineError& error) {
+      return error.code() == ErrorCode::kArgumentInvalid;
+    }
+    return false;
+  };
+  CHECK(refused(3));
+  CHECK(refused(10));
+  pool.cut(0, a, 5);
+  CHECK_EQUAL(pool.counts().used, 2u);
+  append(pool, sequence, counting(5, 7));
+  std::vector<uint32_t> guessed = counting(0, 5);
+  const auto guess = counting(50, 8);
+  guessed.insert(guessed.end(), guess.begin(), guess.end());
+  pool.create(0, guessed, sampler(), cached);
+  CHECK_EQUAL(cached, 4u);
+  pool.create(0, counting(0, 12), sampler(), cached);
+  CHECK_EQUAL(cached, 8u);
+  check_whole(pool);
+}
+
 UNIT_TEST(kv_chains_begin_anew_in_every_pool) {
   const auto chain_of = [] {
     KvPool pool(kLayout, 2);
