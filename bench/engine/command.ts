@@ -4,13 +4,12 @@ import { resolveModel } from "#streamserve/model/resolve.js";
 import { BenchError } from "../bench-error.js";
 import { higherCeilings, measureMachine } from "../ceilings.js";
 import { choice, wholeNumber, withJson } from "../options.js";
-import { buildLlamaCpp } from "../peer/build-llama-cpp.js";
 import { beginReport, publish } from "../report.js";
 import { type Comparison, compare } from "./compare.js";
 import { engineFindings } from "./findings.js";
 import { readModelCosts } from "./model-costs.js";
 import { runProfile } from "./profile-command.js";
-import { listRivals, openOwn } from "./rivals.js";
+import { listRivals, openOwn, PEER_NAMES, type PeerName } from "./rivals.js";
 import { timeVerification } from "./verification.js";
 import { contextOf, describeWorkload, MOST_KV_TOKENS, WORKLOADS } from "./workloads.js";
 
@@ -20,8 +19,9 @@ export interface EngineBenchOptions {
   readonly rounds: number;
   readonly instructionSet: string;
   readonly kv: "f16" | "int8";
+  readonly affinity: "auto" | "pin" | "none";
   readonly only?: string;
-  readonly peer?: string;
+  readonly peer?: PeerName;
   readonly formats?: boolean;
   readonly profile?: boolean;
   readonly json?: string;
@@ -41,9 +41,10 @@ export function addEngineCommand(program: Command): void {
     .option("--rounds <n>", "runs of each workload", wholeNumber(1, 100), 5)
     .option("--instruction-set <name>", "kernel family, or auto", "auto")
     .addOption(choice("--kv <format>", "how keys and values are kept", ["f16", "int8"]).default("f16"))
+    .addOption(choice("--affinity <how>", "where our threads run", ["auto", "pin", "none"]).default("auto"))
     .option("--only <text>", 'workloads whose name holds this, e.g. "prefill 512"')
-    .addOption(choice("--peer <name>", "run it too, ours and its runs alternating", ["llama.cpp"]))
-    .option("--formats", "let the peer and us also run copies in its fastest 4-bit formats")
+    .addOption(choice("--peer <name>", "run it too, ours and its runs alternating", PEER_NAMES))
+    .option("--formats", "let the peer also run copies in its other formats, and us those that we read")
     .option("--profile", "instead: where each step's time goes, operation by operation");
   withJson(command).action((options: EngineBenchOptions) =>
     options.profile === true ? runProfile(options) : runEngine(options),
@@ -61,24 +62,19 @@ async function runEngine(options: EngineBenchOptions): Promise<void> {
   const say = (text: string) => process.stderr.write(`${text}\n`);
   const { threads, rounds } = options;
   const path = await resolveModel(options.model);
-  const peer = options.peer === undefined ? undefined : await buildLlamaCpp(say);
-  const rivals =
-    peer === undefined
-      ? []
-      : await listRivals({
-          engine: peer,
-          model: path,
-          threads,
-          instructionSet: options.instructionSet,
-          kv: options.kv,
-          formats: options.formats ?? false,
-          say,
-        });
+  const { instructionSet, kv } = options;
+  const formats = options.formats ?? false;
+  const peer =
+    options.peer === undefined
+      ? undefined
+      : await listRivals(options.peer, { model: path, threads, instructionSet, kv, formats, say });
+  const rivals = peer?.rivals ?? [];
   const { engine, workload, close } = openOwn({
     path,
     threads,
-    instructionSet: options.instructionSet,
-    kv: options.kv,
+    instructionSet,
+    kv,
+    affinity: options.affinity,
   });
   const costs = readModelCosts(path, engine.kvBytes / MOST_KV_TOKENS);
   const workloads = wanted.filter((workload) => contextOf(workload) <= engine.contextTokens);
@@ -98,7 +94,8 @@ async function runEngine(options: EngineBenchOptions): Promise<void> {
           rounds,
           instructionSet: engine.instructionSet,
           kv: engine.kv,
-          peer: peer?.description ?? null,
+          placement: engine.placement,
+          peer: peer?.describe() ?? null,
         },
         ...engineFindings({ comparisons, verification, ceilings, costs, notRun }),
       }),

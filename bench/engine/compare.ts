@@ -1,6 +1,5 @@
 import { type PairedRatio, pairedRatio } from "#streamserve/report/statistics.js";
-import type { PeerSettings } from "../peer/llama-cpp.js";
-import { type Rival, runOurs } from "./rivals.js";
+import { type Rival, runOurs, type SettledRival } from "./rivals.js";
 import type { LaneWorkload } from "./workload.js";
 import { describeWorkload, type Workload } from "./workloads.js";
 
@@ -14,12 +13,14 @@ export interface Comparison {
 export interface PeerComparison {
   readonly name: string;
   /** The settings it was fastest with, found by trying; our engine has none. */
-  readonly settings: PeerSettings | undefined;
+  readonly settings: string;
   readonly runs: readonly number[];
   /** Ours over theirs. */
   readonly ratio: PairedRatio;
   /** Share of one core that our own idle threads took while it ran, at most. */
   readonly ourIdleCores: number;
+  /** The same of its own, while others ran. */
+  readonly idleCores: number;
 }
 
 /**
@@ -34,10 +35,10 @@ export async function compare(
   say: (text: string) => void,
 ): Promise<Comparison> {
   const ours: number[] = [];
-  const theirs: { rival: Rival; settings: PeerSettings | undefined; runs: number[]; idle: number }[] = [];
+  const theirs: { rival: Rival; settled: SettledRival; runs: number[]; ourIdle: number; idle: number }[] = [];
   for (const rival of rivals) {
     say(`${describeWorkload(workload)}: trying settings of ${rival.name}`);
-    theirs.push({ rival, settings: await rival.settle(workload), runs: [], idle: 0 });
+    theirs.push({ rival, settled: await rival.settle(workload), runs: [], ourIdle: 0, idle: 0 });
   }
   runOurs(lane, workload);
   for (let round = 0; round < rounds; round++) {
@@ -49,11 +50,14 @@ export async function compare(
       ...theirs.map((entry) => async () => {
         const before = process.cpuUsage();
         const beganMs = performance.now();
-        entry.runs.push(await entry.rival.run(workload, entry.settings));
+        const { tokensPerSecond, idleCores } = await entry.settled.run();
+        entry.runs.push(tokensPerSecond);
+        // Before the first round it may have been left in the midst of anything.
+        if (round > 0) entry.idle = Math.max(entry.idle, idleCores ?? 0);
         if (entry.rival.own) return;
         const used = process.cpuUsage(before);
         const cores = (used.user + used.system) / 1000 / (performance.now() - beganMs);
-        entry.idle = Math.max(entry.idle, cores);
+        entry.ourIdle = Math.max(entry.ourIdle, cores);
       }),
     ];
     for (const turn of round % 2 === 0 ? turns : turns.reverse()) await turn();
@@ -61,12 +65,13 @@ export async function compare(
   return {
     workload,
     ours,
-    peers: theirs.map(({ rival, settings, runs, idle }) => ({
+    peers: theirs.map(({ rival, settled, runs, ourIdle, idle }) => ({
       name: rival.name,
-      settings,
+      settings: settled.settings,
       runs,
       ratio: pairedRatio(ours, runs),
-      ourIdleCores: idle,
+      ourIdleCores: ourIdle,
+      idleCores: idle,
     })),
   };
 }

@@ -74,7 +74,14 @@ export function engineFindings(measured: EngineMeasurements): Omit<Findings, "se
   const { comparisons, verification, ceilings } = measured;
   const notes = measured.notRun.map((name) => `Not run: ${name}; the model's context has no room for it.`);
   const long = longContext(measured);
-  const idle = Math.max(0, ...comparisons.flatMap(({ peers }) => peers.map((peer) => peer.ourIdleCores)));
+  const peers = comparisons.flatMap((comparison) => comparison.peers);
+  const idle = Math.max(0, ...peers.map((peer) => peer.ourIdleCores));
+  const theirs = Math.max(0, ...peers.map((peer) => peer.idleCores));
+  if (theirs > IDLE_LIMIT) {
+    notes.push(
+      `A peer's idle threads took ${(theirs * 100).toFixed(0)}% of a core while others ran: ours are too low.`,
+    );
+  }
   if (idle > IDLE_LIMIT) {
     notes.push(
       `Our idle threads took ${(idle * 100).toFixed(0)}% of a core while a peer ran: its figures are too low.`,
@@ -153,7 +160,7 @@ function verificationTable(verification: readonly Verification[]): Table {
 function peersTable(comparisons: readonly Comparison[]): Table {
   return {
     title: "Beside others, runs alternating: ours on the file as shipped / theirs",
-    columns: ["", "ours", "theirs", "ratio", "least", "most", "flash attention", "micro-batch"],
+    columns: ["", "ours", "theirs", "ratio", "least", "most", "settings"],
     rows: comparisons.flatMap(({ workload, ours, peers }) =>
       peers.map(({ name, runs, ratio, settings }) => [
         `${describeWorkload(workload)}: ${name}`,
@@ -162,8 +169,7 @@ function peersTable(comparisons: readonly Comparison[]): Table {
         ratio.median,
         ratio.min,
         ratio.max,
-        settings === undefined ? "" : settings.flashAttention ? "on" : "off",
-        settings?.microBatch ?? "",
+        settings,
       ]),
     ),
   };

@@ -1,7 +1,9 @@
 import { closeEngine, NativeLane, openEngine } from "#streamserve/engine/native-engine.js";
-import type { LlamaCpp } from "../peer/build-llama-cpp.js";
+import { buildLlamaCpp, type LlamaCpp } from "../peer/build-llama-cpp.js";
 import { fastCopies } from "../peer/fast-formats.js";
-import { bestPeerSettings, type PeerSettings, runPeer } from "../peer/llama-cpp.js";
+import { bestPeerSettings, describeSettings, runPeer } from "../peer/llama-cpp.js";
+import { openvinoRivals } from "../peer/openvino.js";
+import { vllmRivals } from "../peer/vllm.js";
 import { LaneWorkload } from "./workload.js";
 import { MOST_KV_TOKENS, MOST_PROMPT_TOKENS, MOST_SEQUENCES, type Workload } from "./workloads.js";
 
@@ -10,11 +12,21 @@ export interface Rival {
   readonly name: string;
   /** Whether it is our own engine: its threads are then ours. */
   readonly own: boolean;
-  /** The settings it is fastest with, found by trying; undefined where it has none. */
-  settle(workload: Workload): Promise<PeerSettings | undefined>;
-  /** Runs a workload once and returns tokens a second. */
-  run(workload: Workload, settings: PeerSettings | undefined): Promise<number>;
+  /** Makes it ready for a workload, at the settings it is fastest with, found by trying. */
+  settle(workload: Workload): Promise<SettledRival>;
   close(): void;
+}
+
+export interface SettledRival {
+  /** In words; empty where it has none to choose. */
+  readonly settings: string;
+  run(): Promise<RivalRun>;
+}
+
+export interface RivalRun {
+  readonly tokensPerSecond: number;
+  /** Share of a core that it took while others ran, since its last run; absent where no process of its stays. */
+  readonly idleCores?: number;
 }
 
 export interface OwnOptions {
@@ -22,6 +34,7 @@ export interface OwnOptions {
   readonly threads: number;
   readonly instructionSet: string;
   readonly kv: "f16" | "int8";
+  readonly affinity?: "auto" | "pin" | "none";
 }
 
 /** Our engine with one lane that is large enough for every workload. The caller closes it. */
@@ -51,42 +64,60 @@ export function runOurs(lane: LaneWorkload, workload: Workload): number {
 }
 
 export interface RivalOptions {
-  readonly engine: LlamaCpp;
   /** The file as shipped. */
   readonly model: string;
   readonly threads: number;
   readonly instructionSet: string;
   /** How our engine keeps keys and values; the peer keeps 16-bit floats. */
   readonly kv: "f16" | "int8";
-  /** Adds copies in llama.cpp's fastest formats, run by it and by our engine. */
+  /** Adds copies in other formats, run by the peer and, where we can read them, by our engine. */
   readonly formats: boolean;
   readonly say: (text: string) => void;
 }
 
-/** llama.cpp with the file as shipped and, with `formats`, it and our engine with each copy. */
-export async function listRivals(options: RivalOptions): Promise<Rival[]> {
-  const { engine, model, threads } = options;
-  const copies = options.formats ? await fastCopies(engine, model, options.say) : [];
-  return [
-    peerRival("llama.cpp", engine, model, threads),
-    ...copies.flatMap(({ format, path }) => [
-      peerRival(`llama.cpp ${format}`, engine, path, threads),
-      ownRival(`StreamServe ${format}`, {
-        path,
-        threads,
-        instructionSet: options.instructionSet,
-        kv: options.kv,
-      }),
-    ]),
-  ];
+export interface PeerRivals {
+  /** What the peer is, as far as that bears on speed; asked for when all has run. */
+  describe(): string;
+  readonly rivals: readonly Rival[];
 }
 
-function peerRival(name: string, engine: LlamaCpp, model: string, threads: number): Rival {
+export type PeerName = "llama.cpp" | "openvino" | "vllm";
+export const PEER_NAMES: readonly PeerName[] = ["llama.cpp", "openvino", "vllm"];
+
+/** The peer, installed on first use. Throws BenchError where it can't be had. */
+export function listRivals(peer: PeerName, options: RivalOptions): Promise<PeerRivals> {
+  if (peer === "openvino") return openvinoRivals(options);
+  return peer === "vllm" ? vllmRivals(options) : llamaCppRivals(options);
+}
+
+/** llama.cpp with the file as shipped and, with `formats`, it and our engine with each copy. */
+async function llamaCppRivals(options: RivalOptions): Promise<PeerRivals> {
+  const { model, threads, instructionSet, kv, say } = options;
+  const engine = await buildLlamaCpp(say);
+  const copies = options.formats ? await fastCopies(engine, model, say) : [];
+  return {
+    describe: () => engine.description,
+    rivals: [
+      llamaCppRival("llama.cpp", engine, model, threads),
+      ...copies.flatMap(({ format, path }) => [
+        llamaCppRival(`llama.cpp ${format}`, engine, path, threads),
+        ownRival(`StreamServe ${format}`, { path, threads, instructionSet, kv }),
+      ]),
+    ],
+  };
+}
+
+function llamaCppRival(name: string, engine: LlamaCpp, model: string, threads: number): Rival {
   return {
     name,
     own: false,
-    settle: (workload) => bestPeerSettings(engine, model, threads, workload, 1),
-    run: (workload, settings) => runPeer(engine, model, threads, workload, settings!),
+    settle: async (workload) => {
+      const settings = await bestPeerSettings(engine, model, threads, workload, 1);
+      return {
+        settings: describeSettings(settings),
+        run: async () => ({ tokensPerSecond: await runPeer(engine, model, threads, workload, settings) }),
+      };
+    },
     close: () => {},
   };
 }
@@ -98,9 +129,11 @@ function ownRival(name: string, options: OwnOptions): Rival {
     own: true,
     settle: async (workload) => {
       runOurs(own.workload, workload);
-      return undefined;
+      return {
+        settings: "",
+        run: async () => ({ tokensPerSecond: runOurs(own.workload, workload) }),
+      };
     },
-    run: async (workload) => runOurs(own.workload, workload),
     close: own.close,
   };
 }

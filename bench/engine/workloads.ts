@@ -43,6 +43,8 @@ export const WORKLOADS: readonly Workload[] = [
 /** Limits of a lane that takes them all: a prompt in one step, every sequence with blocks to spare. */
 export const MOST_PROMPT_TOKENS = 512;
 export const MOST_SEQUENCES = 32;
+/** Prompts of all sequences of the widest decode at once: the most that a peer need prefill in a step. */
+export const MOST_STEP_TOKENS = MOST_SEQUENCES * PROMPT_TOKENS;
 export const MOST_KV_TOKENS = Math.max(
   MOST_SEQUENCES * (PROMPT_TOKENS + 2 * OUTPUT_TOKENS),
   LONG_CONTEXT_TOKENS,

@@ -22,6 +22,10 @@ export function peerCandidates(workload: Workload): PeerSettings[] {
   );
 }
 
+export function describeSettings({ flashAttention, microBatch }: PeerSettings): string {
+  return `flash attention ${flashAttention ? "on" : "off"}, micro-batch ${microBatch}`;
+}
+
 /** Runs a workload once (after llama.cpp's own warm-up) and returns tokens a second. */
 export async function runPeer(
   peer: LlamaCpp,

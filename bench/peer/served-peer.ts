@@ -1,0 +1,80 @@
+import { type ChildProcessByStdio, spawn } from "node:child_process";
+import { createInterface } from "node:readline";
+import type { Readable, Writable } from "node:stream";
+import { BenchError } from "../bench-error.js";
+import type { Workload } from "../engine/workloads.js";
+
+/** Loading, compiling for the processor and warming up included. */
+const ANSWER_TIMEOUT_MS = 600_000;
+/** Characters of a failed child's last words shown. */
+const TAIL_LIMIT = 1500;
+
+export interface ServedPeerOptions {
+  readonly name: string;
+  readonly program: string;
+  readonly args: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+export interface PeerAnswer {
+  readonly tokensPerSecond: number;
+  /** Share of a core that it took since its last answer, with nothing to do. */
+  readonly idleCores: number;
+}
+
+/**
+ * A peer that stays loaded between runs: a child that is given one workload a line and answers with its speed, as
+ * python/protocol.py has it. Whatever goes wrong is a BenchError with the child's last words. The caller closes it.
+ */
+export class ServedPeer {
+  readonly #name: string;
+  readonly #child: ChildProcessByStdio<Writable, Readable, Readable>;
+  readonly #lines: AsyncIterator<string>;
+  #tail = "";
+
+  constructor({ name, program, args, env }: ServedPeerOptions) {
+    this.#name = name;
+    this.#child = spawn(program, args, { env: { ...process.env, ...env }, stdio: ["pipe", "pipe", "pipe"] });
+    this.#child.stderr.setEncoding("utf8").on("data", (text: string) => {
+      this.#tail = (this.#tail + text).slice(-TAIL_LIMIT);
+    });
+    this.#child.on("error", (error) => {
+      this.#tail += error.message;
+    });
+    // A child that has ended can't be written to: the answer that never comes says so.
+    this.#child.stdin.on("error", () => {});
+    this.#lines = createInterface({ input: this.#child.stdout })[Symbol.asyncIterator]();
+  }
+
+  /** Waits until it is loaded. Returns what it calls itself. */
+  async ready(): Promise<string> {
+    return ((await this.#answer()) as { description: string }).description;
+  }
+
+  async run(workload: Workload): Promise<PeerAnswer> {
+    const request =
+      workload.kind === "prefill"
+        ? { sequences: 1, promptTokens: workload.tokens, outputTokens: 0 }
+        : {
+            sequences: workload.sequences,
+            promptTokens: workload.promptTokens,
+            outputTokens: workload.outputTokens,
+          };
+    this.#child.stdin.write(`${JSON.stringify(request)}\n`);
+    const answer = (await this.#answer()) as PeerAnswer;
+    if (!(answer.tokensPerSecond > 0)) throw new BenchError(`${this.#name} measured no speed.`);
+    return answer;
+  }
+
+  close(): void {
+    this.#child.kill("SIGKILL");
+  }
+
+  async #answer(): Promise<unknown> {
+    const timer = setTimeout(() => this.#child.kill("SIGKILL"), ANSWER_TIMEOUT_MS);
+    const line = await this.#lines.next();
+    clearTimeout(timer);
+    if (line.done) throw new BenchError(`${this.#name} ended. Its last words:\n${this.#tail.trimEnd()}`);
+    return JSON.parse(line.value);
+  }
+}
