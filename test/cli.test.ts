@@ -96,7 +96,7 @@ describe("serve", () => {
   test("tells what it runs on, answers, and ends well on a signal", async () => {
     const { child, url, line } = await serving("--threads", "1", "--set", "engine.kvTokens=2048");
     expect(line).toMatch(
-      /: smollm2-135m-instruct, [\w-]+, 1 thread, 1 pair, 2048 tokens of KV, context \d+; [\d.]+ s from start$/,
+      /: smollm2-135m-instruct, [\w-]+, 1 thread \(\d+ nodes?, [^()]+\), 1 pair, 2048 tokens of KV, context \d+; [\d.]+ s from start$/,
     );
     const body = JSON.stringify({
       model: "smollm2-135m-instruct",

@@ -44,7 +44,7 @@ export async function startRuntime(
   draftPath?: string,
 ): Promise<ServingRuntime> {
   requireRoomyRings(config);
-  const { kvTokens, kv, blockTokens, threads, instructionSet, contextTokens } = config.engine;
+  const { kvTokens, kv, blockTokens, threads, affinity, instructionSet, contextTokens } = config.engine;
   const engine = configured(() =>
     openEngine({
       path: modelPath,
@@ -52,6 +52,7 @@ export async function startRuntime(
       kv,
       blockTokens,
       threads,
+      affinity,
       instructionSet,
       contextTokens,
       cache: packedCache(config.engine),
@@ -115,6 +116,7 @@ export async function startOver(
     vocabulary: engine.vocabulary,
     instructionSet: engine.instructionSet,
     threads: engine.threads,
+    placement: engine.placement,
     kvTokens: totalBlocks * engine.blockTokens,
     pairs: config.pairs,
   };

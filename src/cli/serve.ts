@@ -14,11 +14,11 @@ export async function serve(options: ServingOptions & { readonly timings?: boole
   const server = await startServer(config).catch((error: unknown) => {
     throw withPlace(error, config);
   });
-  const { model, instructionSet, threads, kvTokens, contextTokens, pairs } = server.info;
+  const { model, instructionSet, threads, placement, kvTokens, contextTokens, pairs } = server.info;
   const readyMs = Math.round(performance.now());
   const { user, system } = process.cpuUsage();
   process.stdout.write(
-    `${server.url} is ready: ${model}, ${instructionSet}, ${count(threads, "thread")}, ${count(pairs, "pair")}, ` +
+    `${server.url} is ready: ${model}, ${instructionSet}, ${count(threads, "thread")} (${placement}), ${count(pairs, "pair")}, ` +
       `${kvTokens} tokens of KV, context ${contextTokens}; ${(readyMs / 1000).toFixed(2)} s from start\n`,
   );
   if (options.timings) {

@@ -48,8 +48,13 @@ const server = z
 
 const engine = z
   .strictObject({
-    /** Compute threads over all lanes; 0: one a core. */
+    /** Compute threads over all lanes; 0: one a processor that the affinity mask and CPU quota leave to us. */
     threads: z.number().int().nonnegative().default(0),
+    /**
+     * "pin": each on a processor of its own, spread over the memory nodes; weights and KV are then spread over the nodes
+     * too. "none": neither. "auto": both where there is more than one node.
+     */
+    affinity: z.enum(["auto", "pin", "none"]).default("auto"),
     /**
      * Kernel family: "auto", "portable", "avx2", "avx2-vnni", "avx512-vnni", "neon-dotprod" or "neon-i8mm".
      */

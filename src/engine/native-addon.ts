@@ -44,6 +44,7 @@ export interface NativeAddon {
     cacheBytes: number,
     copyWeights: boolean,
     kv: string,
+    affinity: string,
   ): EngineInfo;
   closeEngine(engine: number): void;
   /** Gives a number that is valid on this thread, as long as the thread lives. */
@@ -141,6 +142,8 @@ export interface EngineInfo {
   readonly instructionSet: string;
   /** Compute threads that all lanes of the process share. */
   readonly threads: number;
+  /** Where they run and shared memory lies, for people: "1 node, not pinned". */
+  readonly placement: string;
 }
 
 /**

@@ -34,8 +34,10 @@ export interface EngineOptions {
   readonly kv?: "f16" | "int8";
   /** Tokens in a KV block. */
   readonly blockTokens?: number;
-  /** Compute threads over all lanes of the process; 0: one a core. */
+  /** Compute threads over all lanes of the process; 0: one a processor that the process may use. */
   readonly threads?: number;
+  /** "pin": each to a processor of its own; "auto", if not given: where there are several memory nodes. */
+  readonly affinity?: "auto" | "pin" | "none";
   /** Kernel family by name, or "auto". */
   readonly instructionSet?: string;
   /** Context limit in tokens; 0: the model's own. */
@@ -65,6 +67,7 @@ export function openEngine(options: EngineOptions): EngineInfo {
       options.cache?.bytes ?? 0,
       options.cache?.copy ?? false,
       options.kv ?? "f16",
+      options.affinity ?? "auto",
     ),
   );
 }

@@ -85,6 +85,8 @@ export interface ServiceInfo {
   readonly instructionSet: string;
   /** Compute threads that all lanes share. */
   readonly threads: number;
+  /** Where they run and shared memory lies, for people: "1 node, not pinned". */
+  readonly placement: string;
   /** Tokens of KV in the pool. */
   readonly kvTokens: number;
   readonly pairs: number;

@@ -84,6 +84,7 @@ export class House {
       instructionSet: "virtual",
       pairs: config.pairs,
       threads: 0,
+      placement: "simulated",
       kvTokens,
     };
     this.gateway = new GatewayActor(gatewayOptions(config, info), () => ({

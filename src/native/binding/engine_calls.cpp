@@ -63,11 +63,12 @@ napi_value make_info(napi_env env, uint32_t id, Engine& engine) {
   set(env, info, "notice", make_text(env, model.weights().memory().notice()));
   set(env, info, "instructionSet", make_text(env, model.kernels().name));
   number("threads", ComputePool::shared().cores());
+  set(env, info, "placement", make_text(env, engine.placement().description));
   return info;
 }
 
 // openEngine(path, instructionSet, kvTokens, blockTokens, threads, contextTokens, exact, cacheDirectory,
-// cacheBytes, copyWeights, kv) -> info
+// cacheBytes, copyWeights, kv, affinity) -> info
 napi_value open_engine(Call& call) {
   EngineOptions options;
   options.path = call.text(0, "path");
@@ -86,6 +87,7 @@ napi_value open_engine(Call& call) {
   if (options.cache.most_bytes == 0) options.cache.directory.clear();
   options.copy_weights = call.flag(9, "copyWeights");
   options.kv = kv_format(call.text(10, "kv"));
+  options.affinity = affinity_of(call.text(11, "affinity"));
   std::shared_ptr<Engine> engine;
   const uint32_t id = EngineTable::shared().open(options, engine);
   try {

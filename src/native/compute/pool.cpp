@@ -69,9 +69,12 @@ void ComputePool::set_cores(uint32_t cores) {
   while (started_.load() < cores) {
     try {
       // Allocated here: on the new thread a failure would end the process.
-      std::thread([this, number = started_.load() + 1, memory = aligned_array<float>(scratch_floats_)] {
-        thread_main({{memory.get(), scratch_floats_}, number});
-      }).detach();
+      std::thread thread(
+          [this, number = started_.load() + 1, memory = aligned_array<float>(scratch_floats_)] {
+            thread_main({{memory.get(), scratch_floats_}, number});
+          });
+      handles_.push_back(thread.native_handle());
+      thread.detach();
     } catch (const std::system_error&) {
       throw EngineError(ErrorCode::kOutOfMemory, "The system grants no more than " +
                                                      std::to_string(started_.load()) +
@@ -81,6 +84,11 @@ void ComputePool::set_cores(uint32_t cores) {
   }
   cores_.store(cores, std::memory_order_relaxed);
   rebalance();
+}
+
+bool ComputePool::set_placement(std::span<const uint32_t> cpus) {
+  const std::lock_guard guard(lock_);
+  return pin_threads(handles_, cpus, process_topology());
 }
 
 void ComputePool::submit(const std::shared_ptr<Task>& task) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "compute/aligned.h"
+#include "compute/placement.h"
 #include "compute/task.h"
 
 namespace streamserve {
@@ -26,6 +27,9 @@ class ComputePool {
   // Cores that tasks may use together; starts threads up to that number. Throws `out_of_memory` when the
   // system grants no more threads.
   void set_cores(uint32_t cores);
+  // Pins thread n to `cpus[n - 1]`, or lets all run anywhere if there are none. False when the system
+  // refuses.
+  bool set_placement(std::span<const uint32_t> cpus);
   uint32_t cores() const { return cores_.load(std::memory_order_relaxed); }
 
   // Starts the task; returns at once.
@@ -53,6 +57,7 @@ class ComputePool {
 
   const size_t scratch_floats_;
   std::mutex lock_;
+  std::vector<pthread_t> handles_;
   std::vector<std::shared_ptr<Task>> running_;  // in order of submission
   uint32_t busy_ = 0;                           // threads inside tasks
   bool sharing_ = false;                        // tasks of both roles run

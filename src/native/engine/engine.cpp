@@ -1,10 +1,7 @@
 #include "engine/engine.h"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <string>
-#include <thread>
 
 #include "error.h"
 
@@ -15,22 +12,12 @@ namespace {
 constexpr uint32_t kMostThreads = 256;
 constexpr uint64_t kMostKvTokens = uint64_t{1} << 30;
 
-// Cores that this process may run on.
-uint32_t usable_cores() {
-#ifdef __linux__
-  cpu_set_t set;
-  if (::sched_getaffinity(0, sizeof set, &set) == 0)
-    return static_cast<uint32_t>(std::max(1, CPU_COUNT(&set)));
-#endif
-  return std::max(1u, std::thread::hardware_concurrency());
-}
-
 uint32_t thread_count(uint32_t wanted) {
   if (wanted > kMostThreads) {
     throw EngineError(ErrorCode::kArgumentInvalid, "engine.threads is " + std::to_string(wanted) +
                                                        "; at most " + std::to_string(kMostThreads) + ".");
   }
-  return wanted == 0 ? std::min(kMostThreads, usable_cores()) : wanted;
+  return wanted == 0 ? std::min(kMostThreads, process_topology().usable()) : wanted;
 }
 
 uint32_t context_of(const EngineOptions& options, const ModelConfig& config) {
@@ -75,7 +62,8 @@ uint32_t block_count(const EngineOptions& options) {
 }  // namespace
 
 Engine::Engine(const EngineOptions& options)
-    : model_({options.path,
+    : placement_(place(process_topology(), thread_count(options.threads), options.affinity)),
+      model_({options.path,
               options.instruction_set,
               options.exact,
               options.context_tokens,
@@ -83,6 +71,9 @@ Engine::Engine(const EngineOptions& options)
       context_tokens_(context_of(options, model_.config())),
       pool_(layout_of(options, model_.config()), block_count(options)) {
   ComputePool::shared().set_cores(thread_count(options.threads));
+  if (!ComputePool::shared().set_placement(placement_.cpus)) {
+    placement_.description += " (the system refuses to pin)";
+  }
 }
 
 std::shared_ptr<Lane> Engine::open_lane(const LaneOptions& options) {
@@ -101,7 +92,12 @@ EngineTable& EngineTable::shared() {
 }
 
 uint32_t EngineTable::open(const EngineOptions& options, std::shared_ptr<Engine>& engine) {
-  engine = std::make_shared<Engine>(options);
+  {
+    const Topology& topology = process_topology();
+    const InterleavedMemory memory(
+        place(topology, thread_count(options.threads), options.affinity).interleaved, topology);
+    engine = std::make_shared<Engine>(options);
+  }
   const std::lock_guard guard(lock_);
   const uint32_t id = next_++;
   engines_.emplace(id, engine);

@@ -7,6 +7,7 @@
 #include <mutex>
 #include <string>
 
+#include "compute/placement.h"
 #include "engine/lane.h"
 #include "kv/pool.h"
 #include "model/model.h"
@@ -20,6 +21,8 @@ struct EngineOptions {
   uint32_t block_tokens = 0;
   // Compute threads over all lanes of the process; 0: one a core that this process may use.
   uint32_t threads = 0;
+  // Where they run, and where shared memory lies.
+  Affinity affinity = Affinity::kAuto;
   // Context limit; 0: the model's own.
   uint32_t context_tokens = 0;
   bool exact = false;
@@ -38,12 +41,14 @@ class Engine : public std::enable_shared_from_this<Engine> {
   const Model& model() const { return model_; }
   KvPool& pool() { return pool_; }
   uint32_t context_tokens() const { return context_tokens_; }
+  const Placement& placement() const { return placement_; }
 
   // A lane with index `options.lane`. What an earlier lane of that index owned, or was handed, is reclaimed
   // first; if that one is still open it is closed.
   std::shared_ptr<Lane> open_lane(const LaneOptions& options);
 
  private:
+  Placement placement_;
   const Model model_;
   const uint32_t context_tokens_;
   KvPool pool_;

@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "compute/placement.h"
 #include "error.h"
 
 namespace streamserve {
@@ -30,6 +31,7 @@ LargeMemory::LargeMemory(size_t bytes, const char* purpose) : size_(bytes) {
 #ifdef MADV_HUGEPAGE
   ::madvise(mapped, bytes, MADV_HUGEPAGE);
 #endif
+  interleave_pages(mapped, bytes);
 }
 
 LargeMemory::~LargeMemory() {
