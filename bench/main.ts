@@ -8,6 +8,8 @@ import { addOverheadCommand } from "./overhead/command.js";
 import { addPeerCommand } from "./peer/command.js";
 import { addPlotCommand } from "./plot.js";
 import { addPrefixCacheCommand } from "./prefix-cache/command.js";
+import { addAnswersCommand } from "./recording/answers.js";
+import { addLanesCommand } from "./recording/lanes.js";
 import { addRoutingCommand } from "./routing/command.js";
 import { addRuntimeCommand } from "./runtime/command.js";
 import { addClassesCommand } from "./scheduling/classes.js";
@@ -40,6 +42,8 @@ export async function runBench(args: readonly string[]): Promise<void> {
   addOverloadCommand(program);
   addClassesCommand(program);
   addFaultsCommand(program);
+  addAnswersCommand(program);
+  addLanesCommand(program);
   addPlotCommand(program);
   try {
     await program.parseAsync([...args], { from: "user" });

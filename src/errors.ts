@@ -52,6 +52,7 @@ export const ERROR_CODES = {
   // Start-up.
   config_invalid: 422,
   config_unknown_key: 422,
+  trace_invalid: 422,
   port_in_use: 500,
   tool_missing: 500,
   install_failed: 500,

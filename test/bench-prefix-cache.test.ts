@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { LONG_MIXTURE, mixedTrace, SERVER_MIXTURE } from "../dist/bench/prefix-cache/mixture.js";
 import { replayByValue, replayLru, replayOptimum, reuseOf } from "../dist/bench/prefix-cache/replay.js";
-import { parseTraceLine, readTrace, type TraceRequest, traceLine } from "../dist/bench/prefix-cache/trace.js";
+import { parseTraceLine, readTrace, type TraceRequest, traceLine } from "../dist/simulate/serving/trace.js";
 
 const SAMPLE = new URL("../bench/data/trace-sample.jsonl", import.meta.url).pathname;
 

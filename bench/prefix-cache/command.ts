@@ -2,11 +2,11 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Command } from "commander";
+import { readTrace, type TraceRequest, traceLine } from "#streamserve/simulate/serving/trace.js";
 import { wholeNumber, wholeNumbers, withJson } from "../options.js";
 import { beginReport, publish, type Table } from "../report.js";
 import { LONG_MIXTURE, mixedTrace, SERVER_MIXTURE } from "./mixture.js";
 import { type ReplayResult, replayByValue, replayLru, replayOptimum, reuseOf } from "./replay.js";
-import { readTrace, type TraceRequest, traceLine } from "./trace.js";
 
 interface PrefixCacheOptions {
   readonly requests: number;

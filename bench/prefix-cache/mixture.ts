@@ -1,5 +1,5 @@
+import type { TraceRequest } from "#streamserve/simulate/serving/trace.js";
 import { seededRandom } from "../load/arrivals.js";
-import type { TraceRequest } from "./trace.js";
 
 /**
  * A made-up mixture of what servers of language models see, as a trace. Of the users' sessions that begin, in a

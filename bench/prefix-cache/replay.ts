@@ -1,5 +1,5 @@
 import { NO_BLOCK, PrefixIndex } from "#streamserve/engine/prefix-index.js";
-import type { TraceRequest } from "./trace.js";
+import type { TraceRequest } from "#streamserve/simulate/serving/trace.js";
 
 /** Blocks that a trace asks for, and how many of them a cache without bounds would find. */
 export function reuseOf(trace: readonly TraceRequest[]): { asked: number; distinct: number } {

@@ -1,6 +1,6 @@
+import type { TraceRequest } from "#streamserve/simulate/serving/trace.js";
 import { seededRandom } from "../load/arrivals.js";
 import { mixedTrace } from "../prefix-cache/mixture.js";
-import type { TraceRequest } from "../prefix-cache/trace.js";
 
 /** A request of a routing scenario. */
 export interface RoutedRequest {

@@ -24,20 +24,21 @@ export class SimulatedEngine {
 
   /**
    * Opens lane number `lane`. If it was open before, its holder is dead: its step ends, as a device's does
-   * whoever waits for it, and what it owned or was handed is given back.
+   * whoever waits for it, and what it owned or was handed is given back. `stepCost`: what its steps cost, if not what all do.
    */
   open(
     lane: number,
     limits: Pick<LaneLimits, "maxRows" | "maxBatchTokens">,
     disturbances: Pick<SimulatedLaneOptions, "slowdown" | "shares" | "failure"> = {},
+    stepCost: StepCostModel = this.options.cost,
   ): SimulatedLane {
     this.#lanes.get(lane)?.close();
-    const { model, cost, contextTokens, blockTokens } = this.options;
+    const { model, contextTokens, blockTokens } = this.options;
     const opened = new SimulatedLane(this.pool, {
       lane,
       limits: { contextTokens, vocabulary: model.vocabulary, blockTokens, ...limits },
       model,
-      cost,
+      cost: stepCost,
       ...disturbances,
     });
     this.#lanes.set(lane, opened);

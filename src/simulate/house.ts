@@ -38,6 +38,8 @@ export interface HouseOptions {
   readonly config: Config;
   readonly model: SimulatedModel;
   readonly cost: StepCostModel;
+  /** Of decode lanes, where their steps cost something else. */
+  readonly decodeCost?: StepCostModel;
   readonly contextTokens: number;
   /** True: each pair has a KV pool of its own, an equal part of `engine.kvTokens`; else all lanes share one. */
   readonly ownPools?: boolean;
@@ -66,7 +68,7 @@ export class House {
   readonly edges: readonly EdgeSpec[];
 
   constructor(readonly options: HouseOptions) {
-    const { config, model, cost, contextTokens, tampering } = options;
+    const { config, model, cost, decodeCost = cost, contextTokens, tampering } = options;
     const { blockTokens, kvTokens } = config.engine;
     const totalBlocks = Math.floor(kvTokens / blockTokens);
     const ownPools = options.ownPools ?? false;
@@ -96,7 +98,8 @@ export class House {
       const role = spec.name.split(".")[0];
       const resources = (lane: LaneOptions): LaneEngine => {
         const engine = this.engines[pairOf(lane.lane) % pools] as SimulatedEngine;
-        const opened = engine.open(lane.lane, lane, options.disturbances?.(spec));
+        const stepCost = role === "decode" ? decodeCost : cost;
+        const opened = engine.open(lane.lane, lane, options.disturbances?.(spec), stepCost);
         return tampering?.lane?.(opened, spec) ?? opened;
       };
       if (role === "gateway") return { behaviour: () => this.gateway };
@@ -106,7 +109,7 @@ export class House {
       if (role === "prefill") return { behaviour: prefillLane, resources };
       return { behaviour: decodeLane, resources };
     };
-    const calibrations = { prefill: calibration(cost), decode: calibration(cost) };
+    const calibrations = { prefill: calibration(cost), decode: calibration(decodeCost) };
     const deployed = deployment(config, { totalBlocks, blockTokens, ownPools, calibrations, engine: {} });
     this.edges = deployed.edges;
     this.simulation = new Simulation(deployed, {

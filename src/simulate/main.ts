@@ -7,12 +7,12 @@ import { planOf } from "./random-plan.js";
 import { runPlan, TAIL } from "./run.js";
 import { describeFailure, type RunResult } from "./run-result.js";
 import { SCENARIOS } from "./scenarios/index.js";
+import { planCommand, planServing } from "./serving/plan-command.js";
 import { Summary } from "./summary.js";
 
 /** `npm run simulate`: the door of the simulator. Exit status: 0 all is well, 1 a violation, 2 misuse. */
 
-const HELP = `Runs the real scheduler, router, lanes and tuner on a simulated engine under a virtual clock, with faults
-injected, and checks invariants after every event. A seed replays exactly.
+const FAULTS_HELP = `Or: runs the actors with faults injected, and checks invariants after every event. A seed replays exactly.
 
   npm run simulate -- --seed 42            one seed, with its outcome and trace hash
   npm run simulate -- --seeds 1..1000      many seeds, over worker threads
@@ -24,6 +24,13 @@ injected, and checks invariants after every event. A seed replays exactly.
 
 Without arguments it plays seeds 1..100. A violation prints the seed, the event and the last events; exit status 1.`;
 
+const help = () => `The real scheduler, router, lanes and tuner on a simulated engine, under a virtual clock.
+
+npm run simulate -- plan [options]
+
+${planCommand().helpInformation().split("\n").slice(2).join("\n")}
+${FAULTS_HELP}`;
+
 /** Seeds a worker thread takes at a time: enough to make messages rare, few enough to spread the load. */
 const SEEDS_A_JOB = 10;
 
@@ -31,7 +38,8 @@ const print = (line: string) => process.stdout.write(`${line}\n`);
 
 /** Runs the command; sets the process's exit status. */
 export async function simulate(args: readonly string[]): Promise<void> {
-  process.exitCode = await command(args);
+  if (args[0] === "plan") await planServing(args.slice(1));
+  else process.exitCode = await command(args);
 }
 
 async function command(args: readonly string[]): Promise<number> {
@@ -40,10 +48,10 @@ async function command(args: readonly string[]): Promise<number> {
     options = parse(args);
   } catch (error) {
     print(error instanceof Error ? error.message : String(error));
-    print(`\n${HELP}`);
+    print(`\n${FAULTS_HELP}`);
     return 2;
   }
-  if (options.help) print(HELP);
+  if (options.help) print(help());
   else if (options.list) list();
   else if (options.scenario !== undefined) return playScenarios(options.scenario);
   else if (options.plant !== undefined) return plantBug(options.plant);

@@ -8,22 +8,26 @@ const positive = z.number().positive();
 const count = z.number().int().positive();
 const cost = z.number().nonnegative();
 
+/** Milliseconds: see `StepCostModel`. */
+const step = z.strictObject({
+  baseMs: cost,
+  rowMs: cost,
+  tokenMs: positive,
+  contextMs: cost,
+  readMs: cost,
+  /** Measured times of steps of one row without context, by new tokens; between them straight lines. */
+  points: z
+    .array(z.strictObject({ tokens: count, ms: positive }))
+    .min(2)
+    .optional(),
+});
+
 export const hardwareSchema = z.strictObject({
   name: z.string().min(1),
   about: z.string(),
-  /** Milliseconds: see `StepCostModel`. */
-  step: z.strictObject({
-    baseMs: cost,
-    rowMs: cost,
-    tokenMs: positive,
-    contextMs: cost,
-    readMs: cost,
-    /** Measured times of steps of one row without context, by new tokens; between them straight lines. */
-    points: z
-      .array(z.strictObject({ tokens: count, ms: positive }))
-      .min(2)
-      .optional(),
-  }),
+  step,
+  /** Of decode lanes, where they differ from prefill's. */
+  decodeStep: step.optional(),
   /** How KV gets from a prefill lane to its decode lane; absent: both share a pool and nothing moves. */
   handOff: z
     .strictObject({
@@ -37,7 +41,6 @@ export const hardwareSchema = z.strictObject({
   /** Each pair has a pool of its own; else all lanes share one. */
   ownPools: z.boolean(),
   contextTokens: count,
-  vocabulary: count,
   /** How many times longer a step takes while lanes of the other kind compute on the same cores; 1: they have their own. */
   sharedFactor: z.number().min(1),
   /** Keys of the configuration that such a machine is served with. */
@@ -46,8 +49,10 @@ export const hardwareSchema = z.strictObject({
 
 export type HardwareProfile = z.output<typeof hardwareSchema>;
 
-export function stepCostOf({ name, step }: HardwareProfile): StepCostModel {
-  return { source: name, ...step };
+/** What steps of a kind of lane cost. */
+export function stepCostOf(hardware: HardwareProfile, role: "prefill" | "decode"): StepCostModel {
+  const { name, step, decodeStep } = hardware;
+  return { source: name, ...(role === "decode" ? (decodeStep ?? step) : step) };
 }
 
 /** Checks plain data; throws `config_invalid` that names `from` and the key. */

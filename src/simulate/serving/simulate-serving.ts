@@ -1,5 +1,6 @@
+import { checkConfig } from "../../config/load.js";
 import { type Config, configSchema } from "../../config/schema.js";
-import { merged } from "../../config/sources.js";
+import type { Settings as SettingsLayer } from "../../config/sources.js";
 import { GREEDY, type LaneEngine } from "../../engine/engine.js";
 import { StreamServeError } from "../../errors.js";
 import type { GenerationSink, GenerationSummary } from "../../gateway/generation.js";
@@ -15,9 +16,10 @@ import type {
   ServingSetup,
   Workload,
 } from "./serving.js";
+import { VOCABULARY } from "./texts.js";
 
-/** Ends an answer that was recorded: one id above the vocabulary that prompts use. */
-const extraIds = 1;
+/** Ends an answer before its limit: the one id that no text has. */
+const STOP_ID = VOCABULARY;
 const PATIENCE_MS = 600_000;
 /** When the actors are up. */
 const FIRST_MS = 1;
@@ -43,16 +45,26 @@ export function servingConfig({ hardware, pairs, settings }: ServingSetup, workl
     runtime: { ringBytes: 1 << 22, promptSlabBytes: slabBytes(workload) },
     router: { handOffBlockMs: handOffMs(hardware, blockTokens) },
   };
-  const layers = [hardware.config, settings ?? {}];
-  const values = layers.reduce<unknown>((under, over) => merged(under, over), base);
-  const parsed = configSchema.safeParse(values);
-  if (!parsed.success) {
-    const issue = parsed.error.issues[0];
-    const key = issue?.path.join(".") ?? "";
-    throw new StreamServeError("config_invalid", `"${key}" can't be used: ${issue?.message}.`, { key });
-  }
+  const config = checkConfig([
+    layer(base, "the simulator"),
+    layer(hardware.config, `the profile ${hardware.name}`),
+    layer(settings ?? {}, "the settings"),
+  ]);
   // More pairs than one process could run on threads.
-  return { ...parsed.data, pairs };
+  return { ...config, pairs };
+}
+
+/** Settings of which `name` is to blame. */
+function layer(values: unknown, name: string): SettingsLayer {
+  const place = (path: readonly PropertyKey[]) => {
+    let at: unknown = values;
+    for (const key of path) {
+      if (typeof at !== "object" || at === null || !(key in at)) return undefined;
+      at = (at as Readonly<Record<PropertyKey, unknown>>)[key];
+    }
+    return name;
+  };
+  return { values, place };
 }
 
 function handOffMs({ handOff }: ServingSetup["hardware"], tokens: number): number {
@@ -90,12 +102,13 @@ class Serving {
       config,
       model: {
         seed: 7,
-        vocabulary: hardware.vocabulary + extraIds,
+        vocabulary: VOCABULARY + 1,
         draftability: 0,
         written: (request, index) => this.#written(request, index),
       },
-      cost: stepCostOf(hardware),
-      contextTokens: hardware.contextTokens,
+      cost: stepCostOf(hardware, "prefill"),
+      decodeCost: stepCostOf(hardware, "decode"),
+      contextTokens: config.engine.contextTokens,
       ownPools: hardware.ownPools,
       simulation: {
         seed,
@@ -188,7 +201,7 @@ class Serving {
       {
         prompt: text.prompt,
         maxTokens: request.maxTokens ?? request.outputTokens,
-        sampling: { ...GREEDY, seed, stopIds: [this.setup.hardware.vocabulary] },
+        sampling: { ...GREEDY, seed, stopIds: [STOP_ID] },
         class: request.class ?? "interactive",
         ...(request.tenant === undefined ? {} : { tenant: request.tenant }),
         deadlineMs: 0,
@@ -202,8 +215,8 @@ class Serving {
   #written(seed: number, index: number): number | undefined {
     const request = this.workload.requests[seed - 1];
     if (!request) return undefined;
-    if (index >= request.outputTokens - 1 && request.maxTokens !== undefined)
-      return this.setup.hardware.vocabulary;
+    const { outputTokens, maxTokens = outputTokens } = request;
+    if (index >= outputTokens - 1 && outputTokens < maxTokens) return STOP_ID;
     const answer = this.#answers.get(seed)?.answer;
     return answer && answer.length > 0 ? answer[index % answer.length] : undefined;
   }

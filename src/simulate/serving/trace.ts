@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { BenchError } from "../bench-error.js";
+import { StreamServeError } from "../../errors.js";
 
 /**
  * A request of a trace in the format that Mooncake published (FAST 2025): JSON lines of `timestamp` in milliseconds,
@@ -16,44 +16,46 @@ export interface TraceRequest {
 const whole = (value: unknown): value is number =>
   typeof value === "number" && Number.isSafeInteger(value) && value >= 0;
 
-/** Reads one line; throws BenchError that names the line and what is wrong with it. */
+/** Reads one line; throws `trace_invalid` that names the line and what is wrong with it. */
 export function parseTraceLine(line: string, number: number): TraceRequest {
   let value: unknown;
   try {
     value = JSON.parse(line);
   } catch {
-    throw new BenchError(`Line ${number} of the trace is not JSON.`);
+    throw invalid(`Line ${number} of the trace is not JSON.`);
   }
   const record = (typeof value === "object" && value !== null ? value : {}) as Record<string, unknown>;
   const { timestamp, input_length: input, output_length: output, hash_ids: ids } = record;
   if (typeof timestamp !== "number" || !(timestamp >= 0) || !Number.isFinite(timestamp)) {
-    throw new BenchError(`Line ${number} of the trace needs a timestamp in milliseconds, 0 or more.`);
+    throw invalid(`Line ${number} of the trace needs a timestamp in milliseconds, 0 or more.`);
   }
   if (!whole(input) || !whole(output)) {
-    throw new BenchError(`Line ${number} of the trace needs whole input_length and output_length.`);
+    throw invalid(`Line ${number} of the trace needs whole input_length and output_length.`);
   }
   if (!Array.isArray(ids) || !ids.every(whole)) {
-    throw new BenchError(`Line ${number} of the trace needs hash_ids: a list of whole numbers.`);
+    throw invalid(`Line ${number} of the trace needs hash_ids: a list of whole numbers.`);
   }
   return { atMs: timestamp, inputTokens: input, outputTokens: output, chain: ids };
 }
 
-/** Reads a trace file. Throws BenchError when it can't be read, has a bad line, or is empty. */
+/** Reads a trace file. Throws `trace_invalid` when it can't be read, has a bad line, or is empty. */
 export function readTrace(file: string): TraceRequest[] {
   let text: string;
   try {
     text = readFileSync(file, "utf8");
   } catch (error) {
-    throw new BenchError(
-      `The trace ${file} can't be read: ${error instanceof Error ? error.message : error}.`,
-    );
+    throw invalid(`The trace ${file} can't be read: ${error instanceof Error ? error.message : error}.`);
   }
   const requests: TraceRequest[] = [];
   text.split("\n").forEach((line, index) => {
     if (line.trim() !== "") requests.push(parseTraceLine(line, index + 1));
   });
-  if (requests.length === 0) throw new BenchError(`The trace ${file} holds no request.`);
+  if (requests.length === 0) throw invalid(`The trace ${file} holds no request.`);
   return requests.sort((a, b) => a.atMs - b.atMs);
+}
+
+function invalid(message: string): StreamServeError {
+  return new StreamServeError("trace_invalid", message);
 }
 
 /** The line of a request, as `parseTraceLine` reads it. */

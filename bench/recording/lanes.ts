@@ -1,0 +1,223 @@
+import { writeFileSync } from "node:fs";
+import type { Command } from "commander";
+import { calibrate } from "#streamserve/actors/calibrate.js";
+import { GREEDY, type SequenceHandle } from "#streamserve/engine/engine.js";
+import { closeEngine, type EngineInfo, NativeLane, openEngine } from "#streamserve/engine/native-engine.js";
+import { stepMs } from "#streamserve/engine/simulated-cost.js";
+import { resolveModel } from "#streamserve/model/resolve.js";
+import { median } from "#streamserve/report/statistics.js";
+import { readMachine } from "../machine.js";
+import { wholeNumber } from "../options.js";
+
+/** Measures what steps of this machine's lanes cost, for the planner: a hardware profile. */
+export function addLanesCommand(program: Command): void {
+  program
+    .command("lanes")
+    .description(
+      "time steps of every shape on this machine, and write them as a hardware profile for the planner",
+    )
+    .option("--model <name>", "catalogue name or path", "smollm2-135m-instruct")
+    .option("--threads <n>", "compute threads; 0: one a core", wholeNumber(0, 1024), 0)
+    .requiredOption("--out <file>", "the profile to write, e.g. config/hardware/mine.yaml")
+    .action(measureLanes);
+}
+
+interface LanesOptions {
+  readonly model: string;
+  readonly threads: number;
+  readonly out: string;
+}
+
+/** Long enough for three rounds of every size. */
+const CALIBRATE_MS = 6000;
+const ROUNDS = 15;
+const NEAR = 64;
+const MIDDLE = 1024;
+const FAR = 4096;
+const CHUNK = 128;
+const ROWS = 8;
+/** Shapes that the profile is tried on: rows, context of each, new tokens of each. */
+const TRIED = [
+  [4, 300, 1],
+  [8, 600, 1],
+  [24, 200, 1],
+  [1, 1000, 9],
+  [4, 500, 4],
+] as const;
+
+async function measureLanes({ model, threads, out }: LanesOptions): Promise<void> {
+  const path = await resolveModel(model);
+  const engine = openEngine({ path, kvTokens: 49_152, threads });
+  try {
+    const profile = new LaneTimes(engine).profile(model);
+    writeFileSync(out, profile);
+    process.stdout.write(profile);
+  } finally {
+    closeEngine(engine.id);
+  }
+}
+
+class LaneTimes {
+  readonly #prefill: NativeLane;
+  readonly #decode: NativeLane;
+
+  constructor(readonly engine: EngineInfo) {
+    this.#prefill = new NativeLane({ engine, lane: 0, role: "prefill", maxRows: 16, maxBatchTokens: 512 });
+    this.#decode = new NativeLane({ engine, lane: 1, role: "decode", maxRows: 64, maxBatchTokens: 256 });
+  }
+
+  profile(model: string): string {
+    const prefill = calibrate(this.#prefill, "prefill", CALIBRATE_MS).points;
+    const decode = calibrate(this.#decode, "decode", CALIBRATE_MS).points;
+    // Of several rows: the heads of one alone may not divide evenly among the threads.
+    const near = this.#step(this.#decode, ROWS, NEAR, 1);
+    const onceMs = Math.max(0, (this.#step(this.#decode, ROWS, MIDDLE, 1) - near) / (ROWS * (MIDDLE - NEAR)));
+    const chunk = this.#step(this.#prefill, 1, 0, CHUNK);
+    const far = this.#step(this.#prefill, 1, FAR, CHUNK);
+    const contextMs = Math.max(0, ((far - chunk) / FAR - onceMs) / (CHUNK - 1));
+    // A row of one token both reads its context and attends to it.
+    const readMs = Math.max(0, onceMs - contextMs);
+    const alone = this.#step(this.#decode, 1, NEAR, ROWS);
+    const rowMs = Math.max(0, (near - onceMs * NEAR * (ROWS - 1) - alone) / (ROWS - 1));
+    const line = (points: typeof decode) => {
+      const [from, to] = [points[0]!, points[points.length - 1]!];
+      const tokenMs = (to.ms - from.ms) / (to.tokens - from.tokens);
+      return { baseMs: from.ms - tokenMs, tokenMs };
+    };
+    const cost = (points: typeof decode) => ({
+      source: "",
+      ...line(points),
+      rowMs,
+      contextMs,
+      readMs,
+      points,
+    });
+    const errors = TRIED.map(([rows, context, tokens]) => {
+      const measured = this.#step(this.#decode, rows, context, tokens);
+      const attended = rows * tokens * (context + tokens / 2);
+      const predicted = stepMs(cost(decode), rows, rows * tokens, attended, rows * context);
+      return { rows, context, tokens, measured, off: predicted / measured - 1 };
+    });
+    return yaml(model, this.engine, {
+      prefill: cost(prefill),
+      decode: cost(decode),
+      errors,
+      shared: this.#shared(),
+    });
+  }
+
+  /** Median milliseconds of a step of so many rows with so much context and so many new tokens each. */
+  #step(lane: NativeLane, rows: number, context: number, tokens: number): number {
+    const times = Array.from({ length: ROUNDS }, () => {
+      const sequences = Array.from({ length: rows }, (_, row) => this.#filled(lane, row, context));
+      const batch = sequences.map((sequence) => ({
+        sequence,
+        tokens: this.#ids(tokens),
+        drafts: lane === this.#decode ? tokens - 1 : 0,
+        sample: true,
+      }));
+      const { computeMs } = lane.submit(batch).collect();
+      for (const sequence of sequences) lane.release(sequence);
+      return computeMs;
+    });
+    return median(times);
+  }
+
+  /** A sequence with so many tokens in its KV; found in the prefix cache when it was made before. */
+  #filled(lane: NativeLane, row: number, context: number): SequenceHandle {
+    const prompt = Uint32Array.from(
+      { length: context + 1 },
+      (_, i) => (i * 7919 + row * 104_729 + 1) % 40_000,
+    );
+    const { handle, cachedTokens } = lane.createSequence(prompt, prompt.length, GREEDY);
+    for (let from = cachedTokens; from < context; from += 256) {
+      const tokens = prompt.subarray(from, Math.min(context, from + 256));
+      lane.submit([{ sequence: handle, tokens, drafts: 0, sample: false }]).collect();
+    }
+    return handle;
+  }
+
+  /** How many times longer a decode step takes beside prefill. */
+  #shared(): number {
+    const plain = this.#step(this.#decode, 1, NEAR, 1);
+    const times: number[] = [];
+    for (let round = 0; round < ROUNDS; round++) {
+      const handle = this.#filled(this.#prefill, 1000 + round, 0);
+      const row = { sequence: handle, tokens: this.#ids(512), drafts: 0, sample: true };
+      const job = this.#prefill.submit([row]);
+      const sequence = this.#filled(this.#decode, 0, NEAR);
+      while (!job.finished()) {
+        const step = this.#decode
+          .submit([{ sequence, tokens: this.#ids(1), drafts: 0, sample: true }])
+          .collect();
+        if (step.sharedMs > 0.9 * step.computeMs) times.push(step.computeMs);
+      }
+      job.collect();
+      this.#prefill.release(handle);
+      this.#decode.release(sequence);
+    }
+    return times.length > 0 ? Math.max(1, median(times) / plain) : 1;
+  }
+
+  #ids(count: number): Uint32Array {
+    return Uint32Array.from({ length: count }, (_, i) => (i * 31 + 17) % 40_000);
+  }
+}
+
+interface Measured {
+  readonly prefill: StepCosts;
+  readonly decode: StepCosts;
+  readonly errors: readonly {
+    rows: number;
+    context: number;
+    tokens: number;
+    measured: number;
+    off: number;
+  }[];
+  readonly shared: number;
+}
+
+interface StepCosts {
+  readonly baseMs: number;
+  readonly tokenMs: number;
+  readonly rowMs: number;
+  readonly contextMs: number;
+  readonly readMs: number;
+  readonly points: readonly { readonly tokens: number; readonly ms: number }[];
+}
+
+const short = (value: number) => Number(value.toPrecision(4));
+
+function yaml(model: string, engine: EngineInfo, { prefill, decode, errors, shared }: Measured): string {
+  const { cpu, cores, load } = readMachine();
+  const step = (cost: StepCosts) =>
+    [
+      ...(["baseMs", "tokenMs", "rowMs", "contextMs", "readMs"] as const).map(
+        (key) => `  ${key}: ${short(cost[key])}`,
+      ),
+      "  points:",
+      ...cost.points.map(({ tokens, ms }) => `    - { tokens: ${tokens}, ms: ${short(ms)} }`),
+    ].join("\n");
+  const tried = errors.map(
+    ({ rows, context, tokens, measured, off }) =>
+      `# ${rows} rows of ${context} tokens of context, ${tokens} new each: ${measured.toFixed(2)} ms, predicted ${off < 0 ? "" : "+"}${(100 * off).toFixed(0)}%`,
+  );
+  return `# Lanes of one processor that run ${model}: ${cpu}, ${cores} cores, ${engine.threads} threads, ${engine.instructionSet}.
+# Measured by \`npm run bench -- lanes\`, load average ${load} at its start. Decode steps that the figures were not made from:
+${tried.join("\n")}
+name: cpu-${cores}-cores
+about: lanes that share ${cores} cores, ${model}
+# Steps of prefill lanes: milliseconds. See \`StepCostModel\`.
+step:
+${step(prefill)}
+# Of decode lanes, which draw a token or verify a draft at each new token.
+decodeStep:
+${step(decode)}
+# A decode step beside a step of prefill takes so many times as long.
+sharedFactor: ${short(shared)}
+# As config/cpu.yaml: one pool, in which a hand-off moves nothing.
+kvTokens: 16384
+ownPools: false
+contextTokens: ${Math.min(8192, engine.contextTokens)}
+`;
+}
