@@ -1,6 +1,6 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import type { Command } from "commander";
-import { z } from "zod";
+import * as z from "zod";
 import { drawFigure } from "#streamserve/report/svg.js";
 import { BenchError } from "./bench-error.js";
 

@@ -50,14 +50,10 @@ beforeEach(() => {
     `const { appendFileSync, copyFileSync, mkdirSync } = require("node:fs"); ${append('"tsc"')}
      mkdirSync("dist/cli", { recursive: true }); copyFileSync("command.js", "dist/cli/main.js");`,
   );
-  mkdirSync(join(clone, "node_modules/esbuild"));
   writeFileSync(
-    join(clone, "node_modules/esbuild/index.js"),
-    `const { appendFileSync, copyFileSync, mkdirSync } = require("node:fs");
-     exports.build = async ({ outdir, entryPoints }) => {
-       if (entryPoints.main === undefined) return;
-       ${append('"esbuild"')} mkdirSync(outdir, { recursive: true }); copyFileSync("command.js", outdir + "/main.js");
-     };`,
+    join(clone, "scripts/bundle.mjs"),
+    `import { appendFileSync, copyFileSync, mkdirSync } from "node:fs"; ${append('"bundle"')}
+     mkdirSync("dist/bundle", { recursive: true }); copyFileSync("command.js", "dist/bundle/main.js");`,
   );
   tool(
     "make",
@@ -105,9 +101,9 @@ function touch(name: string): void {
 describe("what is up to date", () => {
   test("is left alone: a second run calls nothing and says nothing", () => {
     expect(run()).toMatchObject({ status: 0 });
-    expect(calls()).toEqual(["esbuild", "make", "tsc"]);
+    expect(calls()).toEqual(["bundle", "make", "tsc"]);
     expect(run()).toEqual({ status: 0, stdout: "", stderr: "" });
-    expect(calls()).toEqual(["esbuild", "make", "tsc"]);
+    expect(calls()).toEqual(["bundle", "make", "tsc"]);
   });
 
   test("is made again when a source, or an output, has changed", () => {
@@ -143,7 +139,7 @@ describe("what is up to date", () => {
   test("the model that serve names is fetched beside the compilers, and not again once all is built", () => {
     run("start.mjs", "serve", "--model", "m", "--port=1", "--config=c");
     expect(calls()).toEqual([
-      "esbuild",
+      "bundle",
       "make",
       "pull,--model,m,--config=c",
       "serve,--model,m,--port=1,--config=c",

@@ -1,4 +1,4 @@
-import type { z } from "zod";
+import type * as z from "zod";
 import type { configSchema } from "#streamserve/config/schema.js";
 
 /** A part of the system, how it is loaded while it is judged, and what is usual in its place. */

@@ -1,4 +1,4 @@
-import type { z } from "zod";
+import type * as z from "zod";
 import { type Config, configSchema } from "#streamserve/config/schema.js";
 import { GREEDY } from "#streamserve/engine/engine.js";
 import { A800_7B } from "#streamserve/engine/simulated-cost.js";

@@ -16,4 +16,4 @@ carry("decode-lane", () => import("./decode-lane.js"));
 carry("tuner", () => import("./tuner.js"));
 carry("lane-resources", () => import("./lane-resources.js"));
 
-await import("../runtime/threads/worker-main.js");
+void import("../runtime/threads/worker-main.js");

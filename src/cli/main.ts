@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { readFileSync } from "node:fs";
 import { Command, CommanderError, InvalidArgumentError } from "commander";
+import { startThreadsAhead } from "../actors/threads-ahead.js";
 import { explain, MISUSED } from "./failure.js";
 import { addEngineOptions, addServerOptions } from "./options.js";
 
@@ -37,6 +38,7 @@ Examples:
   $ STREAMSERVE_SERVER_API_KEY=secret streamserve serve --host 0.0.0.0`,
   )
   .action(async (options) => {
+    await startAhead();
     const { serve } = await import("./serve.js");
     await serve(options);
   });
@@ -60,6 +62,7 @@ Examples:
   $ streamserve run`,
   )
   .action(async (prompt: string | undefined, options) => {
+    await startAhead();
     const { run } = await import("./run.js");
     await run(prompt, options);
   });
@@ -132,15 +135,20 @@ process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   process.exit();
 });
 
-try {
-  await program.parseAsync();
-} catch (error) {
+program.parseAsync().catch((error: unknown) => {
   if (error instanceof CommanderError) {
     // Commander has printed the message or the help that was asked for.
     process.exitCode = error.exitCode === 0 ? 0 : MISUSED;
   } else {
     explain(error);
   }
+});
+
+/** Starts the threads that every model needs, before anything else is loaded or read. */
+async function startAhead(): Promise<void> {
+  startThreadsAhead();
+  const { startEncodersAhead } = await import("../model/encoder-pool.js");
+  startEncodersAhead();
 }
 
 /** A command that takes its arguments, `--help` included, as they are. */

@@ -1,4 +1,4 @@
-import type { z } from "zod";
+import type * as z from "zod";
 import { checkConfig } from "../config/load.js";
 import type { Config, configSchema } from "../config/schema.js";
 import { StreamServeError } from "../errors.js";

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { configSchema } from "./schema.js";
 
 /** The keys of the configuration, found in its schema: which there are, and which of them are plain text. */

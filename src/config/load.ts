@@ -1,4 +1,4 @@
-import type { z } from "zod";
+import type * as z from "zod";
 import { StreamServeError } from "../errors.js";
 import { type KeyPath, nearestKey } from "./keys.js";
 import { type Config, configSchema } from "./schema.js";

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { z } from "zod";
+import * as z from "zod";
 import type { TokenLikelihood } from "../client/text-generation.js";
 import type { Config } from "../config/schema.js";
 import {

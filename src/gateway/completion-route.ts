@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { z } from "zod";
+import * as z from "zod";
 import type { Config } from "../config/schema.js";
 import { finite } from "./chat-route.js";
 import {

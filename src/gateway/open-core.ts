@@ -1,10 +1,12 @@
 import { basename } from "node:path";
 import { startRuntime } from "../actors/start.js";
+import { startThreadsAhead } from "../actors/threads-ahead.js";
 import type { Config } from "../config/schema.js";
 import { resolveModel } from "../model/resolve.js";
 import { openTextCodec } from "../model/text-codec.js";
 import { partDone } from "../runtime/start-times.js";
 import type { ActorSystem, LogEntry } from "../runtime/threads/system.js";
+import { endSpareThreads } from "../runtime/threads/thread-stock.js";
 import type { ServingCore } from "./core.js";
 
 /** Told what actors log, and of actors that died. */
@@ -16,6 +18,7 @@ export type CoreLog = (entry: LogEntry) => void;
  */
 export async function openCore(config: Config, log: CoreLog = () => {}): Promise<ServingCore> {
   partDone("modules");
+  startThreadsAhead();
   const path = await resolveModel(config.model);
   const { draftModel } = config.speculation;
   const draftPath = draftModel === undefined ? undefined : await resolveModel(draftModel);
@@ -31,7 +34,7 @@ export async function openCore(config: Config, log: CoreLog = () => {}): Promise
     ),
     (codec) => codec.close(),
     (runtime) => runtime.stop(),
-  );
+  ).finally(endSpareThreads);
   report(runtime.system, log);
   let alive = true;
   runtime.system.on("failed", () => {

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { checks, fromWire, maybe, type Parameters, type Wire, wireParameters } from "./parameters.js";
 import { refuse } from "./validation.js";
 

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import type { ChatOptions, CompleteOptions, GenerateOptions } from "../client/text-generation.js";
 import type { RequestClass } from "./generation.js";
 import { checks, type Parameters, wellFormedText } from "./parameters.js";

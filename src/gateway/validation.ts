@@ -1,4 +1,4 @@
-import type { z } from "zod";
+import type * as z from "zod";
 import { type ErrorCode, StreamServeError } from "../errors.js";
 
 /** Checks `value`; throws `invalid_parameter` (or the code a check names) with the field in `details.param`. */

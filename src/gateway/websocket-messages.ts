@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import type { Ending } from "../client/text-generation.js";
 import { type ErrorCode, StreamServeError } from "../errors.js";
 import { chatLogprob, wireMessages } from "./chat-route.js";

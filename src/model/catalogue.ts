@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { parse } from "yaml";
-import { z } from "zod";
+import * as z from "zod";
 import { StreamServeError } from "../errors.js";
 
 /** The models known by name (config/models.yaml) and where each can be had. */

@@ -1,4 +1,3 @@
-import { workerData } from "piscina";
 import { type ErrorCode, StreamServeError } from "../errors.js";
 import { ChatTemplate } from "./chat-template.js";
 import { Encoder } from "./encoder.js";
@@ -10,7 +9,7 @@ import type { Vocabulary } from "./vocabulary.js";
  * vocabulary's text is shared by all; the tables over it are each thread's own.
  */
 
-export interface EncodeWorkerData {
+export interface EncodeModel {
   readonly vocabulary: Vocabulary;
   /** What the file has for a chat template. */
   readonly template: unknown;
@@ -26,13 +25,17 @@ const MOST_CONTEXTS = 4;
 /** Context assumed, for that limit alone, where the file names none. */
 const UNKNOWN_CONTEXT = 131_072;
 
-export type EncodeTask =
+/** With `model` for a thread that has none yet: it was started before there was one. */
+export type EncodeTask = { readonly model?: EncodeModel } & (
   | { readonly text: string; readonly special: boolean }
-  | { readonly messages: readonly ChatMessage[] };
+  | { readonly messages: readonly ChatMessage[] }
+);
 
 /** Errors keep their code across threads only as data. */
 export type EncodeReply =
   | { readonly ids: Uint32Array }
+  /** The task is to be sent again, with the model. */
+  | { readonly lacksModel: true }
   | {
       readonly error: {
         readonly code: ErrorCode;
@@ -41,28 +44,23 @@ export type EncodeReply =
       };
     };
 
-const { vocabulary, template: source, contextTokens = UNKNOWN_CONTEXT }: EncodeWorkerData = workerData;
-const opened = openEncoder();
-const template = new ChatTemplate(source, vocabulary);
-
-/** A file that is broken is told to whoever encodes: an error of the thread itself would lose its code. */
-function openEncoder(): Encoder | StreamServeError {
-  try {
-    return new Encoder(vocabulary, { mostTokens: MOST_CONTEXTS * contextTokens, contextTokens });
-  } catch (error) {
-    if (error instanceof StreamServeError) return error;
-    throw error;
-  }
+interface Opened {
+  readonly encoder: Encoder;
+  readonly template: ChatTemplate;
 }
+
+let opened: Opened | undefined;
 
 export default function encode(task: EncodeTask): EncodeReply {
   try {
-    if (opened instanceof StreamServeError) throw opened;
+    if (task.model) opened ??= open(task.model);
+    if (!opened) return { lacksModel: true };
+    const { encoder, template } = opened;
     // A template writes the beginning-of-sequence token itself where the model wants one.
     const ids =
       "messages" in task
-        ? opened.encode(template.render(task.messages), true, false)
-        : opened.encode(task.text, task.special, true);
+        ? encoder.encode(template.render(task.messages), true, false)
+        : encoder.encode(task.text, task.special, true);
     return { ids };
   } catch (error) {
     if (error instanceof StreamServeError) {
@@ -70,4 +68,11 @@ export default function encode(task: EncodeTask): EncodeReply {
     }
     throw error;
   }
+}
+
+function open({ vocabulary, template, contextTokens = UNKNOWN_CONTEXT }: EncodeModel): Opened {
+  return {
+    encoder: new Encoder(vocabulary, { mostTokens: MOST_CONTEXTS * contextTokens, contextTokens }),
+    template: new ChatTemplate(template, vocabulary),
+  };
 }

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { StreamServeError } from "../errors.js";
 import { findPreTokenizer, GPT2_CUT, SINGLE_DIGITS } from "./pre-tokenizers.js";
 

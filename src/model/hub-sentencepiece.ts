@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { StreamServeError } from "../errors.js";
 
 /** What a tokenizer.json that was made from a sentencepiece model says, in sentencepiece's own terms. */

@@ -1,6 +1,6 @@
 import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import type { MetadataValue } from "../engine/metadata.js";
 import { StreamServeError } from "../errors.js";
 import { namePreTokenizer } from "./hub-pre-tokenizer.js";

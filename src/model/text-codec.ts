@@ -1,42 +1,32 @@
-import { availableParallelism } from "node:os";
-import { fileURLToPath } from "node:url";
-import { Piscina } from "piscina";
 import { rangeAt, sharedStrings, stringAt } from "../engine/packed-strings.js";
 import { StreamServeError } from "../errors.js";
 import { partDone } from "../runtime/start-times.js";
-import type { EncodeReply, EncodeTask, EncodeWorkerData } from "./encode-worker.js";
+import type { EncodeModel, EncodeTask } from "./encode-worker.js";
+import { type EncoderPool, MOST_QUEUED, takeEncoders } from "./encoder-pool.js";
 import type { ChatMessage, TextCodec } from "./model.js";
 import { readModelMetadata } from "./model-metadata.js";
 import { requireSupported } from "./text-model.js";
 import { tokenSpelling } from "./token-spelling.js";
 import { readVocabulary, type Vocabulary } from "./vocabulary.js";
 
-/** Of each encoding thread's heap: a prompt's words and ids, gone with the prompt. */
-const YOUNG_GENERATION_MB = 6;
-/**
- * Threads that encode. Each takes some 15 MB, and a thousand tokens take it a millisecond or two: a second one, started
- * when prompts queue up, is for machines with cores and memory to spare.
- */
-const MOST_THREADS = availableParallelism() >= 8 ? 2 : 1;
-/** Prompts waiting for a thread; one more is refused with `overloaded`. More than any scheduler admits. */
-const MOST_QUEUED = 4096;
 /**
  * Opens the tokenizer and chat template of a model. Resolves once the first encoding thread is ready.
  * Throws `model_tokenizer_unsupported`, and what reading the header throws.
  */
 export async function openTextCodec(path: string): Promise<TextCodec> {
-  const metadata = await readModelMetadata(path);
-  const vocabulary = shared(readVocabulary(metadata));
-  // What a thread would refuse too, but without its code.
-  requireSupported(vocabulary);
-  const context = metadata.get(`${metadata.get("general.architecture")}.context_length`);
-  const pool = encoders({
-    vocabulary,
-    template: metadata.get("tokenizer.chat_template"),
-    contextTokens: typeof context === "number" && context > 0 ? context : undefined,
-  });
+  // Its thread starts while this one reads.
+  const pool = takeEncoders();
   try {
-    const codec = new PooledTextCodec(vocabulary, pool);
+    const metadata = await readModelMetadata(path);
+    const vocabulary = shared(readVocabulary(metadata));
+    // What a thread would refuse too, but later.
+    requireSupported(vocabulary);
+    const context = metadata.get(`${metadata.get("general.architecture")}.context_length`);
+    const codec = new PooledTextCodec(pool, {
+      vocabulary,
+      template: metadata.get("tokenizer.chat_template"),
+      contextTokens: typeof context === "number" && context > 0 ? context : undefined,
+    });
     await codec.encode("", false);
     partDone("tokenizer");
     return codec;
@@ -54,34 +44,20 @@ function shared(vocabulary: Vocabulary): Vocabulary {
     : { ...vocabulary, tokens };
 }
 
-type Encoders = Piscina<EncodeTask, EncodeReply>;
-
-function encoders(workerData: EncodeWorkerData): Encoders {
-  const pool: Encoders = new Piscina({
-    filename: fileURLToPath(new URL("./encode-worker.js", import.meta.url)),
-    workerData,
-    minThreads: 1,
-    maxThreads: MOST_THREADS,
-    idleTimeout: 60_000,
-    maxQueue: MOST_QUEUED,
-    resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MB },
-  });
-  // A thread that can't read the model: whoever opens it, or encodes with it, is told.
-  pool.on("error", () => undefined);
-  return pool;
-}
-
 class PooledTextCodec implements TextCodec {
   readonly #vocabulary: Vocabulary;
-  readonly #pool: Encoders;
+  readonly #pool: EncoderPool;
+  readonly #model: EncodeModel;
   /** Id -> bytes, filled as tokens are met. */
   readonly #bytes: (Uint8Array | undefined)[];
   readonly #special: ReadonlySet<number>;
   #closed = false;
 
-  constructor(vocabulary: Vocabulary, pool: Encoders) {
+  constructor(pool: EncoderPool, model: EncodeModel) {
+    const { vocabulary } = model;
     this.#vocabulary = vocabulary;
     this.#pool = pool;
+    this.#model = model;
     this.#bytes = new Array(vocabulary.tokens.ends.length);
     this.#special = new Set(vocabulary.control.values());
   }
@@ -150,6 +126,7 @@ class PooledTextCodec implements TextCodec {
       const why = error instanceof Error ? error.message : String(error);
       throw new StreamServeError("internal", `A tokenizer thread failed: ${why}.`, {}, { cause: error });
     });
+    if ("lacksModel" in reply) return this.#run({ ...task, model: this.#model });
     if ("error" in reply) {
       throw new StreamServeError(reply.error.code, reply.error.message, reply.error.details);
     }

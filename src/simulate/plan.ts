@@ -1,4 +1,4 @@
-import type { z } from "zod";
+import type * as z from "zod";
 import type { configSchema } from "../config/schema.js";
 import type { Sampling } from "../engine/engine.js";
 import type { StepCostModel } from "../engine/simulated-cost.js";

@@ -1,3 +1,4 @@
+import type { MessagePort } from "node:worker_threads";
 import type { ActorRef, ActorSpec, ExportRef, WhenFull } from "../actor.js";
 import type { LogLevel } from "../actor-core.js";
 
@@ -49,6 +50,12 @@ export interface ActorSetup {
   readonly nextRef: SharedArrayBuffer;
   readonly clockOrigin: bigint;
   readonly tuning: Tuning;
+}
+
+/** A thread's first message: the actor that it is to run, and its end of the control plane. */
+export interface Assignment {
+  readonly setup: ActorSetup;
+  readonly control: MessagePort;
 }
 
 /** Edges that came with an actor spawned elsewhere. */

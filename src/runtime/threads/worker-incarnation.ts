@@ -1,17 +1,12 @@
-import { MessageChannel, Worker } from "node:worker_threads";
+import { MessageChannel, type Worker } from "node:worker_threads";
 import * as comlink from "comlink";
 import { Doorbell } from "../doorbell.js";
 import { asError } from "../runtime-error.js";
 import { endpointOf } from "./endpoint.js";
 import type { Incarnation } from "./incarnation.js";
-import type { ActorEvent, ActorSetup, Attachment, Control, Notice } from "./setup.js";
+import type { ActorEvent, ActorSetup, Assignment, Attachment, Control, Notice } from "./setup.js";
 import { Status } from "./status.js";
-
-/**
- * Of each actor's heap. An actor makes few objects and lets go of them within a turn; with V8's default, for whole
- * programs, every thread would come to hold tens of megabytes of garbage before it is looked at.
- */
-const YOUNG_GENERATION_MB = 3;
+import { takeThread } from "./thread-stock.js";
 
 /** An actor's life on a worker thread, and the main thread's end of its control plane. */
 export class WorkerIncarnation implements Incarnation {
@@ -30,14 +25,8 @@ export class WorkerIncarnation implements Incarnation {
     this.control = comlink.wrap<Control>(endpointOf(port1));
     // The worker keeps the process alive, not its port.
     port1.unref();
-    this.worker = new Worker(new URL("./worker-main.js", import.meta.url), {
-      workerData: { setup, control: port2 },
-      transferList: [port2],
-      name: setup.spec.name,
-      resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MB },
-      // Inherited, --input-type of `node -e` would refuse a worker that is a file.
-      ...(process.execArgv.some((argument) => argument.startsWith("--input-type")) ? { execArgv: [] } : {}),
-    });
+    this.worker = takeThread();
+    this.worker.postMessage({ setup, control: port2 } satisfies Assignment, [port2]);
     this.worker.on("message", (event: ActorEvent) => {
       if (event.kind === "failed") this.error = event.error;
       emit(event);

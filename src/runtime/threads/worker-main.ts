@@ -1,18 +1,17 @@
+import { once } from "node:events";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { inspect } from "node:util";
-import { type MessagePort, parentPort, workerData } from "node:worker_threads";
+import { parentPort } from "node:worker_threads";
 import * as comlink from "comlink";
 import { Codec } from "../codec.js";
 import { asError } from "../runtime-error.js";
 import { endpointOf } from "./endpoint.js";
 import { loadBehaviour, loadProtocol } from "./loading.js";
-import type { ActorEvent, ActorSetup, Control } from "./setup.js";
+import type { ActorEvent, Assignment, Control } from "./setup.js";
 import { ThreadedActor } from "./threaded-actor.js";
 import { WorkerLoop } from "./worker-loop.js";
 
-/** The entry of an actor's worker thread. */
-
-const { setup, control } = workerData as { setup: ActorSetup; control: MessagePort };
+/** The entry of an actor's worker thread. It may wait for its actor. */
 
 function emit(event: ActorEvent): void {
   if (event.kind !== "log") {
@@ -28,6 +27,8 @@ function emit(event: ActorEvent): void {
 }
 
 async function run(): Promise<void> {
+  const [assignment] = await once(parentPort!, "message");
+  const { setup, control }: Assignment = assignment;
   const codec = new Codec(await loadProtocol(setup.protocolRef));
   const behaviour = await loadBehaviour(setup.spec, setup.incarnation);
   const actor = new ThreadedActor(setup, behaviour, codec, emit, () => {});

@@ -1,4 +1,4 @@
-import type { z } from "zod";
+import type * as z from "zod";
 import type { Config, configSchema } from "../../config/schema.js";
 import type { RequestClass } from "../../gateway/generation.js";
 import type { HardwareProfile } from "./hardware.js";
