@@ -7,6 +7,7 @@ import { planOf } from "./random-plan.js";
 import { runPlan, TAIL } from "./run.js";
 import { describeFailure, type RunResult } from "./run-result.js";
 import { SCENARIOS } from "./scenarios/index.js";
+import type { SeedJob } from "./seed-job.js";
 import { planCommand, planServing } from "./serving/plan-command.js";
 import { Summary } from "./summary.js";
 
@@ -16,6 +17,7 @@ const FAULTS_HELP = `Or: runs the actors with faults injected, and checks invari
 
   npm run simulate -- --seed 42            one seed, with its outcome and trace hash
   npm run simulate -- --seeds 1..1000      many seeds, over worker threads
+  npm run simulate -- --seeds 1..9 --requests 200   so many requests a seed, and a fault of every kind
   npm run simulate -- --scenario NAME      a named scenario; "all" plays every one
   npm run simulate -- --plant NAME         put a bug into the system and see it caught
   npm run simulate -- --list               the scenarios and the bugs that can be planted
@@ -55,8 +57,8 @@ async function command(args: readonly string[]): Promise<number> {
   else if (options.list) list();
   else if (options.scenario !== undefined) return playScenarios(options.scenario);
   else if (options.plant !== undefined) return plantBug(options.plant);
-  else if (options.seed !== undefined) return playSeed(options.seed, options.tail);
-  else return playSeeds(options.seeds, options.threads);
+  else if (options.seed !== undefined) return playSeed(options.seed, options.requests, options.tail);
+  else return playSeeds(options.seeds, options.requests, options.threads);
   return 0;
 }
 
@@ -68,6 +70,7 @@ function parse(args: readonly string[]) {
       seeds: { type: "string", default: "1..100" },
       scenario: { type: "string" },
       plant: { type: "string" },
+      requests: { type: "string" },
       tail: { type: "string", default: String(TAIL) },
       threads: { type: "string", default: String(availableParallelism()) },
       list: { type: "boolean", default: false },
@@ -82,6 +85,8 @@ function parse(args: readonly string[]) {
     ...values,
     seed: values.seed === undefined ? undefined : wholeNumber("--seed", values.seed),
     seeds: range,
+    requests:
+      values.requests === undefined ? undefined : Math.max(1, wholeNumber("--requests", values.requests)),
     tail: Math.max(1, wholeNumber("--tail", values.tail)),
     threads: Math.min(64, Math.max(1, wholeNumber("--threads", values.threads))),
   };
@@ -141,8 +146,8 @@ function playScenarios(name: string): number {
   return failed > 0 ? 1 : 0;
 }
 
-function playSeed(seed: number, tail: number): number {
-  const result = runPlan(planOf(seed), {}, tail);
+function playSeed(seed: number, requests: number | undefined, tail: number): number {
+  const result = runPlan(planOf(seed, requests), {}, tail);
   printRuns([result]);
   if (!result.failure) return 0;
   print(describeFailure(result));
@@ -156,11 +161,15 @@ function printRuns(results: readonly RunResult[]): void {
   for (const line of summary.lines()) print(line);
 }
 
-async function playSeeds({ from, to }: { from: number; to: number }, threads: number): Promise<number> {
+async function playSeeds(
+  { from, to }: { from: number; to: number },
+  requests: number | undefined,
+  threads: number,
+): Promise<number> {
   const startedAt = performance.now();
   const summary = new Summary();
   const filename = new URL("./seed-job.js", import.meta.url).href;
-  const pool = new Piscina<{ from: number; to: number }, RunResult[]>({
+  const pool = new Piscina<SeedJob, RunResult[]>({
     filename,
     minThreads: threads,
     maxThreads: threads,
@@ -168,7 +177,7 @@ async function playSeeds({ from, to }: { from: number; to: number }, threads: nu
   try {
     const jobs: Promise<void>[] = [];
     for (let first = from; first <= to; first += SEEDS_A_JOB) {
-      const job = pool.run({ from: first, to: Math.min(to, first + SEEDS_A_JOB - 1) });
+      const job = pool.run({ from: first, to: Math.min(to, first + SEEDS_A_JOB - 1), requests });
       jobs.push(job.then((results) => results.forEach(summary.add, summary)));
     }
     await Promise.all(jobs);

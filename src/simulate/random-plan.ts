@@ -2,6 +2,7 @@ import { PROVISIONAL_CPU } from "../engine/simulated-cost.js";
 import {
   decodeLane,
   type Fault,
+  type FaultKind,
   type Plan,
   type PlannedRequest,
   prefillLane,
@@ -15,12 +16,23 @@ import { randomRequests } from "./workload.js";
 /** Longest virtual time over which requests arrive and faults begin, in milliseconds. */
 const SPAN_MS = 4_000;
 
-/** The plan of a seed: a random system under a random load with random faults. */
-export function planOf(seed: number): Plan {
+/** Requests that `SPAN_MS` is meant for, at most. */
+const USUAL_REQUESTS = 40;
+
+/**
+ * The plan of a seed: a random system under a random load with random faults. `count`: so many requests, over as much
+ * longer a time, and at least one fault of each kind; else 3 to 40, and in a third of all runs no fault.
+ */
+export function planOf(seed: number, count?: number): Plan {
   const random = new Random(seed);
+  const spanMs = SPAN_MS * Math.max(1, (count ?? 0) / USUAL_REQUESTS);
   const topology = randomTopology(random.fork());
-  const requests = randomRequests(random.fork(), topology, SPAN_MS);
-  const faults = randomFaults(random.fork(), topology);
+  const requests = randomRequests(random.fork(), topology, spanMs, count);
+  const source = random.fork();
+  const faults =
+    count === undefined
+      ? randomFaults(source, topology)
+      : [...faultsOfEveryKind(source, topology, spanMs), ...randomFaults(source, topology)];
   const more = random.fork();
   return {
     name: `seed ${seed}`,
@@ -83,8 +95,8 @@ export function actorNames(topology: Topology): string[] {
 
 const MESSAGES = ["submit", "route", "handoff", "tokens", "ended", "cancel", "load"];
 
-function randomTrigger(random: Random): Trigger {
-  if (random.chance(0.5)) return { kind: "time", atMs: random.unit() * SPAN_MS };
+function randomTrigger(random: Random, spanMs: number): Trigger {
+  if (random.chance(0.5)) return { kind: "time", atMs: random.unit() * spanMs };
   return { kind: "message", type: random.pick(MESSAGES), nth: random.skewed(1, 20) };
 }
 
@@ -93,17 +105,26 @@ function randomFaults(random: Random, topology: Topology): Fault[] {
   if (random.chance(0.33)) return [];
   const actors = actorNames(topology);
   const lanes = actors.filter((name) => name.includes("."));
-  return Array.from({ length: random.skewed(1, 6) }, () =>
-    randomFault(random, random.pick(actors), random.pick(lanes)),
-  );
+  return Array.from({ length: random.skewed(1, 6) }, () => {
+    const [actor, lane] = [random.pick(actors), random.pick(lanes)];
+    return randomFault(random, actor, lane, SPAN_MS);
+  });
 }
 
-function randomFault(random: Random, actor: string, lane: string): Fault {
-  const when = randomTrigger(random);
-  const kind = random.pick(["kill", "kill", "pause", "slow", "step-fails", "full"] as const);
+const KINDS = ["kill", "pause", "slow", "step-fails", "full"] as const;
+
+function faultsOfEveryKind(random: Random, topology: Topology, spanMs: number): Fault[] {
+  const actors = actorNames(topology);
+  const lanes = actors.filter((name) => name.includes("."));
+  return KINDS.map((kind) => randomFault(random, random.pick(actors), random.pick(lanes), spanMs, kind));
+}
+
+function randomFault(random: Random, actor: string, lane: string, spanMs: number, asked?: FaultKind): Fault {
+  const when = randomTrigger(random, spanMs);
+  const kind = asked ?? random.pick(["kill", "kill", "pause", "slow", "step-fails", "full"] as const);
   if (kind === "kill") return { kind, actor, when };
   if (kind === "pause" || kind === "full") return { kind, actor, when, forMs: random.skewed(1, 1_000) };
   if (kind === "step-fails") return { kind, actor: lane, nth: random.skewed(1, 40) };
   const factor = random.pick([2, 5, 20]);
-  return { kind, actor: lane, atMs: random.unit() * SPAN_MS, forMs: random.skewed(50, 2_000), factor };
+  return { kind, actor: lane, atMs: random.unit() * spanMs, forMs: random.skewed(50, 2_000), factor };
 }

@@ -4,9 +4,15 @@ import type { Random } from "./random.js";
 
 const STAGES = ["submit", "route", "handoff", "tokens", "admitted", "routed"];
 
-/** Requests over `spanMs`: their arrivals, sizes, readers, deadlines and cancellations. */
-export function randomRequests(random: Random, topology: Topology, spanMs: number): PlannedRequest[] {
-  const count = random.skewed(3, 40);
+/** Requests over `spanMs`, 3 to 40 unless told how many: their arrivals, sizes, readers, deadlines and cancellations. */
+export function randomRequests(
+  random: Random,
+  topology: Topology,
+  spanMs: number,
+  asked?: number,
+): PlannedRequest[] {
+  const drawn = random.skewed(3, 40);
+  const count = asked ?? drawn;
   const arrivals = random.pick(["poisson", "bursts", "closed", "flood"] as const);
   const users = random.between(1, 6);
   const prefixes = Array.from({ length: 3 }, () =>
