@@ -9,7 +9,7 @@ import {
   NativeLane,
   openEngine,
 } from "../dist/engine/native-engine.js";
-import { ModelDirectory, tinyModel } from "./tiny-model.js";
+import { ModelDirectory, TINY, tinyModel } from "./tiny-model.js";
 
 /** A draft model changes nothing but speed, and leaves nothing behind. */
 
@@ -61,15 +61,15 @@ async function over<R>(
   draftPath: string,
   speculation: object,
   use: (runtime: ServingRuntime, draft: EngineInfo) => Promise<R>,
-  draftKvTokens = 4096,
+  { draftKvTokens = 4096, modelPath = path, calibrateMs = 20 } = {},
 ): Promise<R> {
   const config = configSchema.parse({
-    model: path,
+    model: modelPath,
     engine: { kvTokens: 4096, threads: 2 },
-    stepCost: { calibrateMs: 20 },
+    stepCost: { calibrateMs },
     speculation,
   });
-  const engine = openEngine({ path, kvTokens: 4096, threads: 2 });
+  const engine = openEngine({ path: modelPath, kvTokens: 4096, threads: 2 });
   const draft = openEngine({ path: draftPath, kvTokens: draftKvTokens, threads: 2 });
   const runtime = await startOver(config, engine, 0, undefined, { engine: draft, path: draftPath });
   try {
@@ -159,6 +159,54 @@ describe("answers with a draft model", () => {
   });
 });
 
+describe("where it pays", () => {
+  /** As `path`, and as many layers more, which change nothing but the time that a step takes. */
+  function deepened(more: number): string {
+    const { embedding, feedForward, heads, kvHeads, layers } = TINY;
+    const kv = (embedding / heads) * kvHeads;
+    const zeros = (name: string, cols: number, rows: number) =>
+      ({ name, shape: [cols, rows], format: "F16", bytes: new Uint8Array(2 * cols * rows) }) as const;
+    const norm = (name: string) => {
+      const ones = new Uint8Array(new Float32Array(embedding).fill(1).buffer);
+      return { name, shape: [embedding], format: "F32", bytes: ones } as const;
+    };
+    const extraTensors = Array.from({ length: more }, (_, i) => `blk.${layers + i}.`).flatMap((block) => [
+      norm(`${block}attn_norm.weight`),
+      norm(`${block}ffn_norm.weight`),
+      zeros(`${block}attn_q.weight`, embedding, embedding),
+      zeros(`${block}attn_k.weight`, embedding, kv),
+      zeros(`${block}attn_v.weight`, embedding, kv),
+      zeros(`${block}attn_output.weight`, embedding, embedding),
+      zeros(`${block}ffn_gate.weight`, embedding, feedForward),
+      zeros(`${block}ffn_up.weight`, embedding, feedForward),
+      zeros(`${block}ffn_down.weight`, feedForward, embedding),
+    ]);
+    const metadata = { "llama.block_count": { type: "u32", value: layers + more } } as const;
+    return models.write(tinyModel({ seed: 3, metadata, extraTensors }));
+  }
+
+  test("most tokens are its drafts", async () => {
+    // Other drafters have nothing to go by.
+    const wild = (seed: number): Sampling => ({ ...GREEDY, temperature: 3, seed });
+    const plain = await over(path, { maxDepth: 0 }, (runtime) => all(runtime, wild));
+    await over(
+      path,
+      {},
+      async (runtime) => {
+        let tokens = 0;
+        for (const [i, prompt] of PROMPTS.entries()) {
+          const { ids } = await generate(runtime, prompt, wild(i)).answer;
+          expect(ids).toEqual(plain[i]!.ids);
+          tokens += ids.length;
+        }
+        expect(byModel(runtime).held).toBeGreaterThan(tokens / 2);
+      },
+      // Enough for steps of all sizes to be timed.
+      { modelPath: deepened(100), calibrateMs: 500 },
+    );
+  });
+});
+
 describe("its KV", () => {
   test("goes with requests that are cancelled, and with a lane that dies", async () => {
     await over(path, { fixedDepth: 4 }, async (runtime, draft) => {
@@ -183,7 +231,9 @@ describe("its KV", () => {
 
   test("may run out: answers go on without it", async () => {
     const plain = await over(path, { maxDepth: 0 }, (runtime) => all(runtime, mixed));
-    const cramped = await over(path, { fixedDepth: 4 }, (runtime) => all(runtime, mixed), 128);
+    const cramped = await over(path, { fixedDepth: 4 }, (runtime) => all(runtime, mixed), {
+      draftKvTokens: 128,
+    });
     expect(cramped.map(({ ids }) => ids)).toEqual(plain.map(({ ids }) => ids));
   });
 

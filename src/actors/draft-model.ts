@@ -1,6 +1,7 @@
 import type { Config } from "../config/schema.js";
 import { closeEngine, type EngineInfo, openEngine } from "../engine/native-engine.js";
 import { packedCache } from "../engine/packed-cache.js";
+import { isPackedStrings, unpackStrings } from "../engine/packed-strings.js";
 import { StreamServeError } from "../errors.js";
 import { readModelMetadata } from "../model/model-metadata.js";
 
@@ -66,5 +67,6 @@ async function difference(
 
 async function tokensOf(path: string): Promise<readonly unknown[]> {
   const tokens = (await readModelMetadata(path)).get(TOKENS);
+  if (isPackedStrings(tokens)) return unpackStrings(tokens);
   return Array.isArray(tokens) ? tokens : [];
 }
