@@ -91,6 +91,75 @@ describe("sampled draws", () => {
   });
 });
 
+describe("sampled draws that a draft model guesses", () => {
+  test("100,000 are distributed as the model says, after guesses that held too", () => {
+    const rows = 50;
+    const engine = openEngine({ path, kvTokens: 4096 });
+    const other = openEngine({ path: models.write(tinyModel({ seed: 4 })), kvTokens: 4096 });
+    const options = { lane: 0, role: "decode", maxRows: rows, maxBatchTokens: 256 } as const;
+    const lane = new NativeLane({ ...options, engine, draft: other });
+    const drafter = lane.draft!;
+    try {
+      const prompt = Uint32Array.of(5, 17, 60, 2);
+      const at = (ids: readonly number[]) => lane.score(Uint32Array.from(ids), ids.length - 1);
+      const first = at([...prompt]);
+      const draft = first.indexOf(Math.max(...first));
+      const second = at([...prompt, draft]);
+      const firsts = new Array<number>(TINY.vocabulary).fill(0);
+      const seconds = new Array<number>(TINY.vocabulary).fill(0);
+      let accepted = 0;
+      for (let seed = 0; seed < 100_000; seed += rows) {
+        const how = Array.from({ length: rows }, (_, row) => ({
+          ...GREEDY,
+          temperature: 1,
+          seed: seed + row,
+        }));
+        // The draft model draws with the same noise as the model: its guesses go with what the model will draw.
+        const ahead = how.map((sampling) => drafter.createSequence(prompt, prompt.length, sampling).handle);
+        const guessing = ahead.map((sequence) => ({ sequence, tokens: prompt, drafts: 0, sample: true }));
+        const guesses = drafter
+          .submit(guessing)
+          .collect()
+          .rows.map(({ tokens }) => tokens[0]!);
+        const batch = how.map((sampling, row) => {
+          const { handle } = lane.createSequence(prompt, prompt.length, sampling);
+          return {
+            sequence: handle,
+            tokens: Uint32Array.of(...prompt, guesses[row]!),
+            drafts: 1,
+            sample: true,
+          };
+        });
+        lane
+          .submit(batch)
+          .collect()
+          .rows.forEach(({ tokens, accepted: held }) => {
+            firsts[tokens[0]!]!++;
+            accepted += held;
+            if (held === 1 && tokens[0] === draft) seconds[tokens[1]!]!++;
+          });
+        for (const { sequence } of batch) lane.release(sequence);
+        for (const sequence of ahead) drafter.release(sequence);
+      }
+      // More than the two distributions alone would make agree.
+      expect(accepted).toBeGreaterThan(5000);
+      for (const [counts, logprobs] of [
+        [firsts, first],
+        [seconds, second],
+      ] as const) {
+        const { statistic, bins, total } = chiSquare(counts, logprobs);
+        expect(total).toBeGreaterThan(500);
+        expect(bins).toBeGreaterThan(10);
+        expect(statistic).toBeLessThan(limitOf(bins));
+      }
+    } finally {
+      lane.close();
+      closeEngine(other.id);
+      closeEngine(engine.id);
+    }
+  });
+});
+
 describe("answers through the actors", () => {
   async function answers(speculation: object): Promise<{ texts: string[]; accepted: number }> {
     const config = configSchema.parse({
