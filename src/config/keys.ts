@@ -15,7 +15,13 @@ export function configJsonSchema(): object {
   return z.toJSONSchema(configSchema, { io: "input", target: "draft-2020-12" });
 }
 
-const root = configJsonSchema() as Node;
+let known: Node | undefined;
+
+/** Made when it is first asked for: a start without variables and flags asks for nothing. */
+function root(): Node {
+  known ??= configJsonSchema() as Node;
+  return known;
+}
 
 /** The keys under a path; none if the path leads to a value or nowhere. */
 export function keysUnder(path: KeyPath): readonly string[] {
@@ -48,11 +54,11 @@ export function valuePaths(): readonly KeyPath[] {
     node.properties === undefined
       ? [path]
       : Object.entries(node.properties).flatMap(([key, child]) => under(child, [...path, key]));
-  return under(root, []);
+  return under(root(), []);
 }
 
 function nodeAt(path: KeyPath): Node | undefined {
-  return path.reduce<Node | undefined>((node, key) => node?.properties?.[key], root);
+  return path.reduce<Node | undefined>((node, key) => node?.properties?.[key], root());
 }
 
 /** Levenshtein's distance: least insertions, deletions and replacements that turn `a` into `b`. */

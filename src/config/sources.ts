@@ -53,10 +53,12 @@ export function fileSettings(file: string): Settings {
  * configuration must name a key of it; others are left alone, as they may belong to something else.
  */
 export function environmentSettings(env: NodeJS.ProcessEnv): Settings {
+  const ours = Object.entries(env).filter(([variable]) => variable.startsWith(PREFIX));
+  if (ours.length === 0) return textSettings([]);
   const known = new Map(valuePaths().map((path) => [variableOf(path), path]));
   const sections = keysUnder([]).filter((key) => keysUnder([key]).length > 0);
   const given: [KeyPath, string, string][] = [];
-  for (const [variable, text] of Object.entries(env)) {
+  for (const [variable, text] of ours) {
     const section = sections.find((key) => variable.startsWith(`${variableOf([key])}_`));
     const unknown =
       section === undefined

@@ -51,13 +51,19 @@ export type ModelSource = CatalogueEntry["sources"][number];
 export type WheelSource = z.output<typeof wheelSource>["wheel"];
 export type HubSource = z.output<typeof hubSource>["huggingFace"];
 
+/** A start looks several times for a model; the catalogue is parsed once. */
+let lastRead: { readonly text: string; readonly entries: ReadonlyMap<string, CatalogueEntry> } | undefined;
+
 /** Catalogue name -> entry, from `STREAMSERVE_CATALOGUE` or else config/models.yaml. Throws `config_invalid`. */
 export function readCatalogue(env: NodeJS.ProcessEnv = process.env): ReadonlyMap<string, CatalogueEntry> {
   const file =
     env.STREAMSERVE_CATALOGUE || fileURLToPath(new URL("../../config/models.yaml", import.meta.url));
   let document: unknown;
+  let text = "";
   try {
-    document = parse(readFileSync(file, "utf8"));
+    text = readFileSync(file, "utf8");
+    if (lastRead?.text === text) return lastRead.entries;
+    document = parse(text);
   } catch (error) {
     throw invalid(file, error instanceof Error ? error.message : String(error), error);
   }
@@ -66,7 +72,8 @@ export function readCatalogue(env: NodeJS.ProcessEnv = process.env): ReadonlyMap
     const issue = parsed.error.issues[0];
     throw invalid(file, `${issue?.path.join(".")}: ${issue?.message}`, parsed.error);
   }
-  return new Map(Object.entries(parsed.data.models));
+  lastRead = { text, entries: new Map(Object.entries(parsed.data.models)) };
+  return lastRead.entries;
 }
 
 function invalid(file: string, why: string, cause: unknown): StreamServeError {
