@@ -74,12 +74,20 @@ function timesTable(embedded: readonly Start[], served: readonly Start[], prompt
         embedded.map(({ firstTokenMs }) => firstTokenMs),
       ),
       row(
+        "  processor time of all threads until ready",
+        embedded.map(({ processorMs }) => processorMs),
+      ),
+      row(
         "streamserve serve: ready",
         served.map(({ readyMs }) => readyMs),
       ),
       row(
         `  first token of ${promptTokens}, after that`,
         served.map(({ firstTokenMs }) => firstTokenMs),
+      ),
+      row(
+        "  processor time of all threads until ready",
+        served.map(({ processorMs }) => processorMs),
       ),
     ],
   };

@@ -11,6 +11,8 @@ export interface Start {
   readonly readyMs: number;
   /** From then until the first token of the prompt. */
   readonly firstTokenMs: number;
+  /** Processor time of all threads until it was ready. */
+  readonly processorMs: number;
   readonly parts: readonly { readonly part: string; readonly ms: number }[];
 }
 
@@ -56,7 +58,7 @@ export async function startServed(model: string, promptTokens: number): Promise<
       );
     });
     const firstTokenMs = await firstToken(url, promptTokens);
-    return { readyMs, firstTokenMs, parts: partsOf(said) };
+    return { readyMs, firstTokenMs, ...timingsOf(said) };
   } finally {
     clearTimeout(timer);
     child.kill("SIGTERM");
@@ -64,12 +66,14 @@ export async function startServed(model: string, promptTokens: number): Promise<
   }
 }
 
-function partsOf(said: string): Start["parts"] {
-  const line = /^Milliseconds from start: (.*)$/m.exec(said)?.[1] ?? "";
-  return line.split(", ").map((text) => {
+function timingsOf(said: string): Pick<Start, "parts" | "processorMs"> {
+  const [, line = "", processorMs] =
+    /^Milliseconds from start: (.*); processor time (\d+)$/m.exec(said) ?? [];
+  const parts = line.split(", ").map((text) => {
     const at = text.lastIndexOf(" ");
     return { part: text.slice(0, at), ms: Number(text.slice(at + 1)) };
   });
+  return { parts, processorMs: Number(processorMs) };
 }
 
 /** Milliseconds until the first bytes of a streamed answer to a prompt of so many token ids. */
