@@ -27,7 +27,9 @@ export class DraftSequence {
     /** Guesses ahead of the text, at most. */
     readonly mostGuesses: number,
   ) {
-    this.#text = new Uint32Array(journey.outputFrom + journey.maxTokens + 1);
+    // Beyond the model's context it guesses nothing.
+    const most = Math.min(journey.outputFrom + journey.maxTokens, engine.limits.contextTokens);
+    this.#text = new Uint32Array(most + 1);
     this.#outputFrom = journey.outputFrom;
     this.#salt = [journey.salt0, journey.salt1];
     // The same noise at the same position as the verifying model draws with: the more often both draw the same token.
@@ -35,7 +37,7 @@ export class DraftSequence {
     this.#sampling = { ...GREEDY, temperature, topK, topP, minP, seed, logprobs: 0 };
   }
 
-  /** The text goes on with `tokens`, as far as the request may become long. */
+  /** The text goes on with `tokens`; it is kept as far as the model's context goes. */
   read(tokens: ArrayLike<number>): void {
     const count = Math.min(tokens.length, this.#text.length - this.#length);
     for (let i = 0; i < count; i++) this.#text[this.#length++] = tokens[i]!;
