@@ -2,10 +2,11 @@ import { describe, expect, test } from "vitest";
 import { startRuntime } from "../dist/actors/start.js";
 import { configSchema } from "../dist/config/schema.js";
 import { GREEDY } from "../dist/engine/engine.js";
-import { A800_7B } from "../dist/engine/simulated-cost.js";
 import { answerOf } from "../dist/engine/simulated-model.js";
 import { resolveModel } from "../dist/model/resolve.js";
 import { House } from "../dist/simulate/house.js";
+import { stepCostOf } from "../dist/simulate/serving/hardware.js";
+import { loadHardware } from "../dist/simulate/serving/load-hardware.js";
 import { openStream, promptOf } from "./streams.js";
 
 /** Short prompts that skip the prefill lane: computed among the decode lane's rows, to the same tokens. */
@@ -28,7 +29,7 @@ function serveBeside(directTokens: number): { direct: number; wrong: number; don
   const house = new House({
     config,
     model: MODEL,
-    cost: A800_7B,
+    cost: stepCostOf(loadHardware("a800-7b"), "prefill"),
     contextTokens: 8192,
     simulation: { seed: 3, roundTrip: true },
     tampering: {

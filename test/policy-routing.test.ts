@@ -22,6 +22,7 @@ const CONSTANTS = {
   missingBlockMs: 50,
   nearShare: 0,
   burden: 1,
+  firstTokenWeight: 1,
   othersShare: 0.5,
   directTokens: 0,
   directCaution: 1,

@@ -15,6 +15,7 @@ export const CONSTANTS: FlowGuardConstants = {
   missingBlockMs: 50,
   nearShare: 0.02,
   burden: 6,
+  firstTokenWeight: 4,
   othersShare: 0.2,
   directTokens: 128,
   directCaution: 12,

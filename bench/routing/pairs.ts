@@ -1,16 +1,17 @@
 import type * as z from "zod";
 import { type Config, configSchema } from "#streamserve/config/schema.js";
 import { GREEDY } from "#streamserve/engine/engine.js";
-import { A800_7B } from "#streamserve/engine/simulated-cost.js";
 import { House } from "#streamserve/simulate/house.js";
+import { HandOffLinks, handOffMs } from "#streamserve/simulate/serving/hand-off.js";
+import { stepCostOf } from "#streamserve/simulate/serving/hardware.js";
+import { loadHardware } from "#streamserve/simulate/serving/load-hardware.js";
 import { BenchError } from "../bench-error.js";
 import { type RoutedRequest, VOCABULARY } from "./scenarios.js";
 
 export type Settings = z.input<typeof configSchema>;
 
-/** KV tokens of a pair's pool: some 60 GB of an A800 at 512 KiB a token. */
-const POOL_TOKENS = 120_000;
-const CONTEXT_TOKENS = 16_384;
+const BLOCK_TOKENS = 32;
+const A800 = loadHardware("a800-7b");
 /** A run whose virtual clock passes the last arrival by so much is stuck. */
 const PATIENCE_MS = 600_000;
 
@@ -19,12 +20,18 @@ export function a800Pairs(pairs: number, settings: Settings): Config {
   const { router, scheduler, speculation, prefill, decode, ...more } = settings;
   return configSchema.parse({
     pairs,
-    engine: { kvTokens: POOL_TOKENS * pairs, contextTokens: CONTEXT_TOKENS },
+    engine: { kvTokens: A800.kvTokens * pairs, contextTokens: A800.contextTokens },
     prefill: { maxRows: 16, maxBatchTokens: 2048, ...prefill },
     decode: { maxRows: 128, maxBatchTokens: 512, ...decode },
     scheduler: { maxWaiting: 100_000, maxRunning: 100_000, ...scheduler },
     // A CPU's defaults would mislead it for the first requests.
-    router: { unknownTokenMs: 0.1, unknownStepMs: 9, rowShare: 0.01, ...router },
+    router: {
+      unknownTokenMs: 0.1,
+      unknownStepMs: 9,
+      rowShare: 0.01,
+      handOffBlockMs: handOffMs(A800, BLOCK_TOKENS),
+      ...router,
+    },
     speculation: { ...speculation },
     runtime: { ringBytes: 1 << 22, promptSlabBytes: 1 << 28 },
     ...more,
@@ -60,13 +67,14 @@ export function servePairs(
   requests: readonly RoutedRequest[],
   { slowness, draftability, vocabulary = VOCABULARY }: Circumstances,
 ): SimulatedRequest[] {
+  const links = new HandOffLinks(A800.handOff);
   const house = new House({
     config,
     model: { seed: 7, vocabulary, draftability },
-    cost: A800_7B,
-    contextTokens: CONTEXT_TOKENS,
+    cost: stepCostOf(A800, "prefill"),
+    contextTokens: A800.contextTokens,
     ownPools: true,
-    simulation: { seed: 1 },
+    simulation: { seed: 1, transitMs: (from, to, message, now) => links.transitMs(from, to, message, now) },
     disturbances: ({ name }) => {
       const factor = slowness?.(Number(name.split(".")[1] ?? 0)) ?? 1;
       return { slowdown: () => factor };

@@ -213,6 +213,11 @@ const router = z
      * half its capacity. The more, the further a request goes for a cached prefix.
      */
     burden: z.number().nonnegative().default(6),
+    /**
+     * Weight of the time to a request's first token beside the time of all tokens after it. Above 1, since the slowest
+     * first tokens are those of prompts behind other prompts, and few tokens after it are slow.
+     */
+    firstTokenWeight: z.number().nonnegative().default(4),
     /** Weight of what a pair's rows lose by one more, beside what the new one gets. */
     othersShare: z.number().nonnegative().default(0.2),
     /**

@@ -58,22 +58,3 @@ export const PROVISIONAL_CPU: StepCostModel = {
   contextMs: 0.0005,
   readMs: 0,
 };
-
-/**
- * One A800 80GB (SXM) that runs a model as Llama 2 7B in f16: worked out, not measured. The data sheet gives 312
- * TFLOP/s of f16 and 2,039 GB/s of memory, as the A100's; the A800 differs in NVLink, 400 GB/s. Assumed are 55% of
- * the peak in large products and 80% of the bandwidth, about what serving engines reach.
- * - baseMs: 6.74e9 weights of 2 bytes read once, 13.5 GB / 1,631 GB/s.
- * - tokenMs: 2 x 6.61e9 operations (the embedding is none) / 172 TFLOP/s.
- * - contextMs: 4 x 32 layers x 4,096 operations a token of context / 172 TFLOP/s.
- * - readMs: 32 layers x 2 x 4,096 x 2 bytes = 512 KiB of KV a token of context / 1,631 GB/s.
- * - rowMs: sampling and bookkeeping of a row, a guess.
- */
-export const A800_7B: StepCostModel = {
-  source: "A800 80GB with a 7B model in f16: worked out from the data sheet, not measured",
-  baseMs: 8.3,
-  rowMs: 0.01,
-  tokenMs: 0.077,
-  contextMs: 3.05e-6,
-  readMs: 3.2e-4,
-};

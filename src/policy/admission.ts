@@ -98,7 +98,8 @@ export class AdmissionQueue<W extends Waiting> {
 
   /**
    * Makes room in a full queue for a newcomer whose tenant has fewer requests waiting in its class than another:
-   * takes out the last that came of the tenant with most. Undefined when the newcomer's own has as many.
+   * takes out the last that came of the tenant with most. Undefined when the newcomer's own has as many, or all of
+   * that tenant's were admitted before.
    */
   displace({ offline, tenant }: Pick<Waiting, "offline" | "tenant">): W | undefined {
     return this.#of(offline).displace(tenant);
@@ -196,7 +197,10 @@ class ClassQueue<W extends Waiting> {
     let longest: W[] = [];
     for (const line of this.#lines.values()) if (line.length > longest.length) longest = line;
     const own = this.#lines.get(tenant)?.length ?? 0;
-    return longest.length > own + 1 ? this.#take(longest, longest.length - 1) : undefined;
+    // Resumed ones stand before all others, and are not taken back: their readers have had tokens.
+    const last = longest.at(-1);
+    if (longest.length <= own + 1 || last === undefined || last.attempt > 0) return undefined;
+    return this.#take(longest, longest.length - 1);
   }
 
   first(): W | undefined {

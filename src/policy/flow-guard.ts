@@ -70,6 +70,8 @@ export interface FlowGuardConstants {
   readonly nearShare: number;
   /** How much a prompt's computation delays others, as a share of its time: what makes a cached prefix worth more. */
   readonly burden: number;
+  /** Weight of the time to the first token beside the time of all tokens after it. */
+  readonly firstTokenWeight: number;
   /** Weight of what the rows already in a lane lose beside what the new one gets. */
   readonly othersShare: number;
   /** Prompt tokens to compute with which a request may go straight to a decode lane, at most; 0: none does. */
@@ -373,7 +375,8 @@ export class FlowGuard {
         const own = this.#tokenMsOf(pair, rows + 1, query.promptTokens);
         // What the rows already there lose counts as much as what this one gets.
         const others = rows * (own - this.#tokenMsOf(pair, rows, 0));
-        const prefill = this.#firstTokenCost(pair, query, now) + this.#burden(pair, query);
+        const first = this.constants.firstTokenWeight * this.#firstTokenCost(pair, query, now);
+        const prefill = first + this.#burden(pair, query);
         return prefill + query.outputTokens * (own + this.constants.othersShare * others);
       }
       case "round-robin":

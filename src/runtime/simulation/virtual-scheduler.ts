@@ -7,6 +7,8 @@ import type { VirtualLife } from "./virtual-life.js";
 
 const DELAY_MS = { least: 0.001, most: 0.05 };
 const TURN_MS = 0.005;
+/** Edges with something unread among which the next one is drawn, at most. */
+const MOST_DRAWN = 64;
 
 /** What becomes of an actor whose turn threw, or that has stopped as it was told. */
 export interface TurnEnds {
@@ -85,7 +87,11 @@ export class VirtualScheduler {
     at = Math.min(at, life.core.nextDueAt, life.jobEndsAt ?? Number.POSITIVE_INFINITY);
     // An actor whose mailbox ran empty while a job was in flight waits for that job alone.
     if (life.active || life.jobEndsAt === undefined) {
-      for (const edge of actor.unread) at = Math.min(at, edge.firstAt);
+      for (const edge of actor.unread) {
+        at = Math.min(at, edge.firstAt);
+        // No sooner than now, however many more there are.
+        if (at <= this.clock) break;
+      }
     } else at = life.jobEndsAt;
     return Math.max(at, actor.pausedUntil);
   }
@@ -125,10 +131,10 @@ export class VirtualScheduler {
       life.turn(() => core.runDue(this.clock));
       return;
     }
-    const visible = this.visible(actor);
-    if (visible.length > 0) {
+    const edge = this.nextEdge(actor);
+    if (edge !== undefined) {
       life.active = true;
-      this.deliver(life, visible[this.random.below(visible.length)]!);
+      this.deliver(life, edge);
     } else if (actor.phase === "ending") {
       life.active = false;
       if (core.working) return;
@@ -140,11 +146,20 @@ export class VirtualScheduler {
     }
   }
 
-  /** Edges with a message to see, in the order of the deployment: which one is drawn must not depend on who sent first. */
-  private visible(actor: VirtualActor): VirtualEdge[] {
+  /** One of the edges with a message to see, drawn at random; undefined if there is none. */
+  private nextEdge(actor: VirtualActor): VirtualEdge | undefined {
+    const { unread } = actor;
+    // Thousands of lanes may report at once: one after another then, those that waited longest first.
+    if (unread.size > MOST_DRAWN) {
+      for (const edge of unread) if (edge.firstAt <= this.clock) return edge;
+      return undefined;
+    }
     const visible: VirtualEdge[] = [];
-    for (const edge of actor.unread) if (edge.firstAt <= this.clock) visible.push(edge);
-    return visible.sort((a, b) => a.order - b.order);
+    for (const edge of unread) if (edge.firstAt <= this.clock) visible.push(edge);
+    if (visible.length === 0) return undefined;
+    // In the order of the deployment, so that what is drawn does not depend on who sent first.
+    visible.sort((a, b) => a.order - b.order);
+    return visible[this.random.below(visible.length)];
   }
 
   private deliver(life: VirtualLife, edge: VirtualEdge): void {

@@ -2,6 +2,11 @@ import type { AppMessage } from "../../actors/messages.js";
 import type { Message } from "../../runtime/actor.js";
 import type { HardwareProfile } from "./hardware.js";
 
+/** Milliseconds that the KV of so many tokens takes between the lanes of a pair, without the start of a copy. */
+export function handOffMs({ handOff }: HardwareProfile, tokens: number): number {
+  return handOff ? (tokens * handOff.bytesPerToken) / (handOff.gigabytesPerSecond * 1e6) : 0;
+}
+
 /**
  * The links over which KV moves from prefill lanes to their decode lanes: one a pair, one copy after another. A copy
  * begins when the prompt is computed, so that nothing of it overlaps with prefill: what chunk-by-chunk copies would

@@ -5,7 +5,7 @@ import { GREEDY, type LaneEngine } from "../../engine/engine.js";
 import { StreamServeError } from "../../errors.js";
 import type { GenerationSink, GenerationSummary } from "../../gateway/generation.js";
 import { House } from "../house.js";
-import { HandOffLinks } from "./hand-off.js";
+import { HandOffLinks, handOffMs } from "./hand-off.js";
 import { stepCostOf } from "./hardware.js";
 import { LaneWatch } from "./lane-watch.js";
 import type {
@@ -65,10 +65,6 @@ function layer(values: unknown, name: string): SettingsLayer {
     return name;
   };
   return { values, place };
-}
-
-function handOffMs({ handOff }: ServingSetup["hardware"], tokens: number): number {
-  return handOff ? (tokens * handOff.bytesPerToken) / (handOff.gigabytesPerSecond * 1e6) : 0;
 }
 
 /** Room for all prompts at once, as far as a slab can be addressed. */
