@@ -10,7 +10,7 @@ import type {
   WhenFull,
 } from "../runtime/actor.js";
 import type { DecodeOptions } from "./decode-lane.js";
-import type { GatewayOptions } from "./gateway.js";
+import type { GatewayOptions } from "./gateway-options.js";
 import { protocol } from "./messages.js";
 import type { PrefillOptions } from "./prefill-lane.js";
 import type { RouterOptions } from "./router.js";

@@ -1,6 +1,6 @@
 import type { LaneSnapshot, ServiceSnapshot } from "../gateway/generation.js";
 import { DRAFTERS } from "../policy/drafting.js";
-import type { SystemCounts } from "./gateway.js";
+import type { SystemCounts } from "./gateway-options.js";
 import type { MessageNamed } from "./messages.js";
 
 type Load = MessageNamed<"load">;

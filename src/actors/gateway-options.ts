@@ -1,0 +1,24 @@
+import type { KvCounts } from "../engine/engine.js";
+import type { ServiceInfo } from "../gateway/generation.js";
+
+/** Counts that the actor system and the engine keep, not the actors. */
+export interface SystemCounts {
+  readonly kv: KvCounts;
+  readonly deadLetters: number;
+  readonly restarts: number;
+}
+
+export interface GatewayOptions {
+  readonly info: ServiceInfo;
+  /** Attempts of one request, at most: what kills its lane every time must not do so for ever. */
+  readonly maxAttempts: number;
+  /** Tenants share no cached prefixes. */
+  readonly isolateTenants: boolean;
+  /** Held tokens that the reader does not take for so long fail the request, in milliseconds. */
+  readonly stallMs: number;
+  /** A request that was taken back is let go after so long even if no lane confirms, in milliseconds. */
+  readonly closeMs: number;
+  /** How often the above are looked at, and full edges tried again, in milliseconds. */
+  readonly tickMs: number;
+  readonly retryMs: number;
+}
