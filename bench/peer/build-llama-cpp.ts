@@ -7,7 +7,7 @@ import { runChild } from "../child.js";
 
 /** Pinned, so that figures of different days have the same peer. The package carries llama.cpp's source. */
 const CARRIER = "node-llama-cpp@3.22.1";
-const PROGRAMS = ["llama-bench", "llama-batched-bench", "llama-quantize", "llama-server"];
+const PROGRAMS = ["llama-bench", "llama-batched-bench", "llama-quantize", "llama-server", "llama-perplexity"];
 /** A build on two slow cores takes about ten minutes. */
 const BUILD_TIMEOUT_MS = 3_600_000;
 const DOWNLOAD_TIMEOUT_MS = 600_000;
@@ -27,7 +27,8 @@ export async function buildLlamaCpp(say: (text: string) => void): Promise<LlamaC
   const root = cacheDirectory("llama.cpp", `${CARRIER}-${processorKey()}`);
   const build = join(root, "source", "build");
   const built = join(root, "built");
-  if (!existsSync(built)) {
+  const isBuilt = existsSync(built) && PROGRAMS.every((name) => existsSync(join(build, "bin", name)));
+  if (!isBuilt) {
     const tarball = await fetchCarrier(root, say);
     say("unpacking llama.cpp's source");
     await runChild("tar", ["xzf", tarball, "-C", root, "package/llama/gitRelease.bundle"], {

@@ -1,7 +1,15 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { Config } from "../config/schema.js";
-import { closeEngine, type EngineInfo, engineKv, NativeLane, openEngine } from "../engine/native-engine.js";
+import {
+  closeEngine,
+  type EngineInfo,
+  engineKv,
+  NativeLane,
+  openEngine,
+  setTokenTime,
+} from "../engine/native-engine.js";
 import { packedCache } from "../engine/packed-cache.js";
+import { prefixTier } from "../engine/prefix-tier.js";
 import { StreamServeError } from "../errors.js";
 import type { GenerationService } from "../gateway/generation.js";
 import { partDone } from "../runtime/start-times.js";
@@ -56,6 +64,7 @@ export async function startRuntime(
       instructionSet,
       contextTokens,
       cache: packedCache(config.engine),
+      tier: prefixTier(config.engine),
     }),
   );
   if (engine.notice !== "") notice(engine.notice);
@@ -128,6 +137,8 @@ export async function startOver(
   }));
   const measure = () => calibrations(config, engine, firstLane + 2 * config.pairs);
   const timed = modelPath === undefined ? measure() : keptCalibrations(config, engine, modelPath, measure);
+  const dearest = timed.prefill?.points.at(-1);
+  if (dearest !== undefined) setTokenTime(engine.id, dearest.ms / dearest.tokens);
   checkPromises(config, {
     prefill: timed.prefill?.points ?? [],
     decode: timed.decode?.points ?? [],

@@ -87,7 +87,14 @@ const engine = z
     /** Where they are kept; "": streamserve/packed in the user's cache directory. */
     packedCacheDirectory: z.string().default(""),
     /**
-     * Copies them into this process's memory at a start instead of mapping the file. Mapped, they are shared by all
+     * What a file may take, in bytes, to which cached prefixes go that give way to others, and from which they are read
+     * when that is quicker than computing them; 0: there is none. It holds what prompts said, readable by its owner alone.
+     */
+    prefixTierBytes: z.number().int().nonnegative().default(0),
+    /** Where it is; "": streamserve/prefixes in the user's cache directory. */
+    prefixTierDirectory: z.string().default(""),
+    /**
+     * Copies packed weights into this process's memory at a start instead of mapping the file. Mapped, they are shared by all
      * processes; copied, they lie in huge pages on any file system.
      */
     copyWeights: z.boolean().default(false),

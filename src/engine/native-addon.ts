@@ -45,6 +45,8 @@ export interface NativeAddon {
     copyWeights: boolean,
     kv: string,
     affinity: string,
+    tierDirectory: string,
+    tierBytes: number,
   ): EngineInfo;
   closeEngine(engine: number): void;
   /** Gives a number that is valid on this thread, as long as the thread lives. */
@@ -80,6 +82,10 @@ export interface NativeAddon {
   measureCeilings(instructionSet: string, threads: number, readBytes: number, out: Float64Array): void;
   /** `out`: total, free, cached, used blocks, sequences, prefix blocks found, not found, evicted. */
   kv(engine: number, out: Float64Array): void;
+  /** `out`: slots, held, read, written, dropped, damaged blocks of the prefix tier. */
+  prefixTier(engine: number, out: Float64Array): void;
+  /** What computing a prompt's token takes, in nanoseconds; 0: not known. */
+  setTokenTime(engine: number, ns: number): void;
   /** Gives a number that is valid on this thread. */
   openLane(
     engine: number,
@@ -132,7 +138,7 @@ export interface EngineInfo {
   readonly weightBytes: number;
   /** "cache": found packed on disk; "stored": packed now and kept there; "packed": packed now, and not kept. */
   readonly weightsFrom: "cache" | "stored" | "packed";
-  /** What people should know of how the weights were had; "" for nothing. */
+  /** What people should know of how it was opened; "" for nothing. */
   readonly notice: string;
   /** How the pool keeps keys and values: "f16" or "int8". */
   readonly kv: string;

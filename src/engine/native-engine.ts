@@ -22,6 +22,7 @@ import {
 } from "./native-addon.js";
 import type { PackedCache } from "./packed-cache.js";
 import { packBatch, type ResultArrays, resultArrays, unpackResult } from "./packing.js";
+import type { PrefixTier } from "./prefix-tier.js";
 
 export type { EngineInfo, OperationProfile };
 
@@ -46,6 +47,8 @@ export interface EngineOptions {
   readonly exact?: boolean;
   /** Where packed weights are kept between starts; nowhere if absent. */
   readonly cache?: PackedCache;
+  /** Where cached prefixes go that give way; nowhere if absent. */
+  readonly tier?: PrefixTier;
 }
 
 /**
@@ -68,6 +71,8 @@ export function openEngine(options: EngineOptions): EngineInfo {
       options.cache?.copy ?? false,
       options.kv ?? "f16",
       options.affinity ?? "auto",
+      options.tier?.directory ?? "",
+      options.tier?.bytes ?? 0,
     ),
   );
 }
@@ -93,6 +98,30 @@ export function engineKv(engine: number): KvCounts {
     prefixMisses,
     prefixEvictions,
   };
+}
+
+/** Blocks of an engine's second prefix tier; all 0 without one. */
+export interface PrefixTierCounts {
+  readonly slots: number;
+  readonly held: number;
+  readonly read: number;
+  readonly written: number;
+  /** Not written: more gave way than could be written meanwhile, or the disk refuses. */
+  readonly dropped: number;
+  /** Found damaged, and not used. */
+  readonly damaged: number;
+}
+
+export function prefixTierCounts(engine: number): PrefixTierCounts {
+  const counts = new Float64Array(6);
+  native((addon) => addon.prefixTier(engine, counts));
+  const [slots = 0, held = 0, read = 0, written = 0, dropped = 0, damaged = 0] = counts;
+  return { slots, held, read, written, dropped, damaged };
+}
+
+/** Tells what computing a prompt's token takes, which reading blocks from the tier is compared with. */
+export function setTokenTime(engine: number, ms: number): void {
+  native((addon) => addon.setTokenTime(engine, ms * 1e6));
 }
 
 export interface LaneOptions {

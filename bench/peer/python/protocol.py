@@ -9,6 +9,9 @@ import time
 _answers = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
 
+# Threads spin on for a while after a run (200 ms with OpenMP), which would take cores from whoever runs next.
+REST_SECONDS = 0.5
+
 
 def serve(describe, run):
     """Answers requests on standard input until it ends.
@@ -26,5 +29,7 @@ def serve(describe, run):
     for line in sys.stdin:
         elapsed = time.perf_counter() - rested_at
         idle = (time.process_time() - rested_cpu) / elapsed if elapsed > 0 else 0.0
-        answer({"tokensPerSecond": run(json.loads(line)), "idleCores": idle})
+        speed = run(json.loads(line))
+        time.sleep(REST_SECONDS)
+        answer({"tokensPerSecond": speed, "idleCores": idle})
         rested_at, rested_cpu = time.perf_counter(), time.process_time()

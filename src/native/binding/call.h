@@ -39,7 +39,7 @@ class Call {
   std::span<uint8_t> typed(size_t index, const char* name, napi_typedarray_type type,
                            const char* wanted) const;
 
-  static constexpr size_t kMostArguments = 12;
+  static constexpr size_t kMostArguments = 14;
   napi_env env_;
   size_t count_ = kMostArguments;
   napi_value arguments_[kMostArguments];

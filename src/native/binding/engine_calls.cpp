@@ -60,15 +60,23 @@ napi_value make_info(napi_env env, uint32_t id, Engine& engine) {
   set(env, info, "kv", make_text(env, kv_name(engine.pool().layout().format)));
   number("kvBytes", static_cast<double>(engine.pool().bytes()));
   set(env, info, "weightsFrom", make_text(env, origin_name(model.weights().memory().origin())));
-  set(env, info, "notice", make_text(env, model.weights().memory().notice()));
+  set(env, info, "notice", make_text(env, engine.notice()));
   set(env, info, "instructionSet", make_text(env, model.kernels().name));
   number("threads", ComputePool::shared().cores());
   set(env, info, "placement", make_text(env, engine.placement().description));
   return info;
 }
 
+uint64_t file_bytes(Call& call, size_t index, const char* name) {
+  const double bytes = call.number(index, name);
+  if (!(bytes >= 0 && bytes <= kMostCacheBytes)) {
+    throw EngineError(ErrorCode::kArgumentInvalid, std::string(name) + " is out of range.");
+  }
+  return static_cast<uint64_t>(bytes);
+}
+
 // openEngine(path, instructionSet, kvTokens, blockTokens, threads, contextTokens, exact, cacheDirectory,
-// cacheBytes, copyWeights, kv, affinity) -> info
+// cacheBytes, copyWeights, kv, affinity, tierDirectory, tierBytes) -> info
 napi_value open_engine(Call& call) {
   EngineOptions options;
   options.path = call.text(0, "path");
@@ -79,15 +87,13 @@ napi_value open_engine(Call& call) {
   options.context_tokens = call.integer(5, "contextTokens", 0, kAny);
   options.exact = call.flag(6, "exact");
   options.cache.directory = call.text(7, "cacheDirectory");
-  const double cache_bytes = call.number(8, "cacheBytes");
-  if (!(cache_bytes >= 0 && cache_bytes <= kMostCacheBytes)) {
-    throw EngineError(ErrorCode::kArgumentInvalid, "cacheBytes is out of range.");
-  }
-  options.cache.most_bytes = static_cast<uint64_t>(cache_bytes);
+  options.cache.most_bytes = file_bytes(call, 8, "cacheBytes");
   if (options.cache.most_bytes == 0) options.cache.directory.clear();
   options.copy_weights = call.flag(9, "copyWeights");
   options.kv = kv_format(call.text(10, "kv"));
   options.affinity = affinity_of(call.text(11, "affinity"));
+  options.tier.directory = call.text(12, "tierDirectory");
+  options.tier.most_bytes = file_bytes(call, 13, "tierBytes");
   std::shared_ptr<Engine> engine;
   const uint32_t id = EngineTable::shared().open(options, engine);
   try {
@@ -139,6 +145,30 @@ napi_value kv(Call& call) {
   return make_undefined(call.env());
 }
 
+// prefixTier(engine, out: Float64Array(6)): slots, held, read, written, dropped, damaged
+napi_value prefix_tier(Call& call) {
+  const PrefixTierCounts counts =
+      EngineTable::shared().find(call.integer(0, "engine", 0, kAny))->pool().tier_counts();
+  const std::span<double> out = call.doubles(1, "out");
+  if (out.size() < 6) {
+    throw EngineError(ErrorCode::kArgumentInvalid, "prefixTier() needs room for six counts.");
+  }
+  size_t at = 0;
+  for (const uint64_t count :
+       {counts.slots, counts.held, counts.read, counts.written, counts.dropped, counts.damaged}) {
+    out[at++] = static_cast<double>(count);
+  }
+  return make_undefined(call.env());
+}
+
+// setTokenTime(engine, ns): what computing a prompt's token takes
+napi_value set_token_time(Call& call) {
+  const double ns = call.number(1, "ns");
+  if (!(ns >= 0)) throw EngineError(ErrorCode::kArgumentInvalid, "ns is out of range.");
+  EngineTable::shared().find(call.integer(0, "engine", 0, kAny))->pool().set_token_ns(ns);
+  return make_undefined(call.env());
+}
+
 }  // namespace
 
 void export_engine_calls(napi_env env, napi_value exports) {
@@ -147,6 +177,8 @@ void export_engine_calls(napi_env env, napi_value exports) {
   export_function(env, exports, "openLane", entry<open_lane>);
   export_function(env, exports, "closeLane", entry<close_lane>);
   export_function(env, exports, "kv", entry<kv>);
+  export_function(env, exports, "prefixTier", entry<prefix_tier>);
+  export_function(env, exports, "setTokenTime", entry<set_token_time>);
   export_sequence_calls(env, exports);
   export_step_calls(env, exports);
 }

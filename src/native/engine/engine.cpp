@@ -4,6 +4,8 @@
 #include <string>
 
 #include "error.h"
+#include "model/source_digest.h"
+#include "source/open.h"
 
 namespace streamserve {
 namespace {
@@ -48,6 +50,25 @@ KvLayout layout_of(const EngineOptions& options, const ModelConfig& config) {
   return layout;
 }
 
+// What must agree for KV of one process to serve another: the same numbers must come out of the same tokens.
+PrefixTierContents tier_contents(const EngineOptions& options, const Model& model, const KvLayout& layout) {
+  Digest digest;
+  digest.add(source_digest(open_model_source(options.path)));
+  digest.add(std::string_view(model.kernels().name));
+  digest.add(uint64_t{options.exact});
+  // RoPE may be scaled by it.
+  digest.add(uint64_t{options.context_tokens});
+  digest.add(uint64_t{static_cast<uint32_t>(layout.format)});
+  digest.add(uint64_t{layout.block_words()});
+  return {digest.finish(), layout.block_words() * sizeof(uint16_t), layout.block_tokens};
+}
+
+std::unique_ptr<PrefixTier> open_tier(const EngineOptions& options, const Model& model,
+                                      const KvLayout& layout, std::string& notice) {
+  if (options.tier.directory.empty() || options.tier.most_bytes == 0) return nullptr;
+  return PrefixTier::open(options.tier, tier_contents(options, model, layout), notice);
+}
+
 uint32_t block_count(const EngineOptions& options) {
   const uint64_t tokens = options.kv_tokens;
   if (tokens < options.block_tokens || tokens > kMostKvTokens) {
@@ -69,7 +90,10 @@ Engine::Engine(const EngineOptions& options)
               options.context_tokens,
               {options.cache, options.copy_weights, thread_count(options.threads)}}),
       context_tokens_(context_of(options, model_.config())),
-      pool_(layout_of(options, model_.config()), block_count(options)) {
+      pool_(layout_of(options, model_.config()), block_count(options),
+            open_tier(options, model_, layout_of(options, model_.config()), notice_)) {
+  const std::string& weights = model_.weights().memory().notice();
+  if (!weights.empty()) notice_ = weights + (notice_.empty() ? "" : " ") + notice_;
   ComputePool::shared().set_cores(thread_count(options.threads));
   if (!ComputePool::shared().set_placement(placement_.cpus)) {
     placement_.description += " (the system refuses to pin)";

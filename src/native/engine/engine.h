@@ -31,6 +31,8 @@ struct EngineOptions {
   // Copies cached weights into memory of this process instead of mapping them.
   bool copy_weights = false;
   KvFormat kv = KvFormat::kFloat16;
+  // Where cached prefixes go that give way.
+  PrefixTierOptions tier{};
 };
 
 class Engine : public std::enable_shared_from_this<Engine> {
@@ -42,6 +44,8 @@ class Engine : public std::enable_shared_from_this<Engine> {
   KvPool& pool() { return pool_; }
   uint32_t context_tokens() const { return context_tokens_; }
   const Placement& placement() const { return placement_; }
+  // What people should know of how it was opened; empty: nothing.
+  const std::string& notice() const { return notice_; }
 
   // A lane with index `options.lane`. What an earlier lane of that index owned, or was handed, is reclaimed
   // first; if that one is still open it is closed.
@@ -49,6 +53,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
 
  private:
   Placement placement_;
+  std::string notice_;
   const Model model_;
   const uint32_t context_tokens_;
   KvPool pool_;

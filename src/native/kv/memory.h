@@ -27,6 +27,7 @@ class LargeMemory {
 // The 16-bit words of a KV pool.
 class KvMemory {
  public:
+  KvMemory() = default;
   explicit KvMemory(size_t words) : memory_(words * sizeof(uint16_t), "the KV pool (engine.kvTokens)") {}
   uint16_t* data() const { return reinterpret_cast<uint16_t*>(memory_.bytes()); }
 

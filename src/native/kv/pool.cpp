@@ -19,15 +19,29 @@ ChainHash random_root() {
 
 }  // namespace
 
-KvPool::KvPool(const KvLayout& layout, uint32_t blocks)
+KvPool::KvPool(const KvLayout& layout, uint32_t blocks, std::unique_ptr<PrefixTier> tier)
     : layout_(layout),
       total_(blocks),
       memory_(size_t{blocks} * layout.block_words()),
       references_(blocks),
       prefixes_(blocks, layout.block_tokens, layout.attention_tokens),
-      root_(random_root()) {
+      tier_(std::move(tier)),
+      root_(tier_ ? tier_->root() : random_root()) {
   free_.reserve(blocks);
   for (uint32_t i = blocks; i-- > 0;) free_.push_back(i);
+}
+
+KvPool::~KvPool() {
+  if (!tier_) return;
+  try {
+    for (const uint32_t index : prefixes_.idle_blocks()) {
+      // One after the other, so that all find room to wait in.
+      tier_->keep(prefixes_.name(index), block(index));
+      tier_->flush();
+    }
+  } catch (const std::bad_alloc&) {
+    // They are computed again.
+  }
 }
 
 KvCounts KvPool::counts() const {
@@ -46,7 +60,7 @@ KvCounts KvPool::counts() const {
 
 SequenceHandle KvPool::create(uint32_t lane, std::span<const uint32_t> prompt, Sampler sampler,
                               uint32_t& cached_tokens, const ChainHash& salt, uint32_t unsure) {
-  const std::lock_guard guard(lock_);
+  std::unique_lock guard(lock_);
   if (free_sequences_.empty()) {
     if (sequences_.size() >= kMostSequences) {
       throw EngineError(ErrorCode::kKvExhausted,
@@ -90,11 +104,60 @@ SequenceHandle KvPool::create(uint32_t lane, std::span<const uint32_t> prompt, S
     sequence.chain = hash;
     ++sequence.hashed_blocks;
   }
+  if (tier_ && sequence.hashed_blocks < shareable) {
+    // Nobody knows it yet, and no lane's end may take it away while its blocks are read.
+    sequence.owner = kNoLane;
+    guard.unlock();
+    const size_t read = read_from_tier(sequence, prompt, shareable);
+    guard.lock();
+    adopt_read(sequence, prompt, read);
+    sequence.owner = lane;
+  }
   sequence.found_blocks = sequence.hashed_blocks;
   prefix_hits_ += sequence.found_blocks;
   prefix_misses_ += shareable - sequence.found_blocks;
   cached_tokens = static_cast<uint32_t>(sequence.tokens.size());
   return {index, sequence.epoch};
+}
+
+// Reads the blocks after those that were found, without the lock: as many as the tier holds, reading is
+// cheaper than computing, and blocks can be had for. Gives their number; they are the sequence's, and not
+// known yet.
+size_t KvPool::read_from_tier(Sequence& sequence, std::span<const uint32_t> prompt, size_t shareable) {
+  const double block_ns = token_ns_.load(std::memory_order_relaxed) * layout_.block_tokens;
+  ChainHash chain = sequence.chain;
+  size_t read = 0;
+  for (size_t b = sequence.hashed_blocks; b < shareable; ++b, ++read) {
+    const auto tokens = prompt.subspan(b * layout_.block_tokens, layout_.block_tokens);
+    const BlockName name{extend_chain(chain, tokens), chain, tokens};
+    if (!tier_->holds(name) || !tier_->pays(block_ns)) break;
+    uint32_t index = kNoBlock;
+    {
+      const std::lock_guard guard(lock_);
+      if (free_.empty() && prefixes_.idle() == 0) break;
+      index = take_block();
+      append_block(sequence, index);
+    }
+    if (!tier_->read(name, block(index))) break;
+    chain = name.hash;
+  }
+  return read;
+}
+
+// Under the lock: makes the blocks that were read known, as if they had been found; what was not read goes.
+void KvPool::adopt_read(Sequence& sequence, std::span<const uint32_t> prompt, size_t read) {
+  for (; read > 0; --read) {
+    const auto tokens =
+        prompt.subspan(size_t{sequence.hashed_blocks} * layout_.block_tokens, layout_.block_tokens);
+    const ChainHash hash = extend_chain(sequence.chain, tokens);
+    // No turn of a conversation begins here.
+    sequence.found_blocks = kNoBlock;
+    if (!remember(sequence, tokens, hash)) break;
+    sequence.tokens.insert(sequence.tokens.end(), tokens.begin(), tokens.end());
+    sequence.chain = hash;
+    ++sequence.hashed_blocks;
+  }
+  trim(sequence, sequence.hashed_blocks);
 }
 
 Sequence* KvPool::find(SequenceHandle handle) {
@@ -279,6 +342,7 @@ uint32_t KvPool::take_block() {
     free_.pop_back();
   } else {
     index = prefixes_.evict();
+    if (tier_) tier_->keep(prefixes_.name(index), block(index));
   }
   references_[index] = 1;
   return index;

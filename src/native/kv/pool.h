@@ -1,6 +1,7 @@
 // The paged KV cache of one engine, shared by its lanes.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -10,6 +11,7 @@
 #include "kernels/kernels.h"
 #include "kv/memory.h"
 #include "kv/prefix_cache.h"
+#include "kv/prefix_tier.h"
 #include "kv/sequence.h"
 
 namespace streamserve {
@@ -58,17 +60,25 @@ class KvPool {
  public:
   // Reserves address space for `blocks` blocks; pages are taken as they are first written. Throws
   // `out_of_memory`.
-  KvPool(const KvLayout& layout, uint32_t blocks);
+  KvPool(const KvLayout& layout, uint32_t blocks, std::unique_ptr<PrefixTier> tier = nullptr);
+  // Cached blocks go to the tier, if there is one.
+  ~KvPool();
+  KvPool(const KvPool&) = delete;
+  KvPool& operator=(const KvPool&) = delete;
 
   const KvLayout& layout() const { return layout_; }
   // Address space of the blocks.
   size_t bytes() const { return size_t{total_} * layout_.block_words() * sizeof(uint16_t); }
   KvCounts counts() const;
+  // All 0 without a tier.
+  PrefixTierCounts tier_counts() const { return tier_ ? tier_->counts() : PrefixTierCounts{}; }
+  // What computing a prompt's token takes: what reading a block from the tier is compared with.
+  void set_token_ns(double ns) { token_ns_.store(ns, std::memory_order_relaxed); }
 
-  // A new sequence of `lane`. Leading full blocks of `prompt` that are in the prefix cache are shared, at
-  // most up to the token before the last, and only among sequences of one `salt`. Throws `kv_exhausted`
-  // beyond kMostSequences.
-  // Its last `unsure` tokens enter the cache only when more have followed: see cut().
+  // A new sequence of `lane`. Leading full blocks of `prompt` that are in the prefix cache, or are read from
+  // the tier into blocks that can be had, are shared, at most up to the token before the last, and only among
+  // sequences of one `salt`. Throws `kv_exhausted` beyond kMostSequences. Its last `unsure` tokens enter the
+  // cache only when more have followed: see cut().
   SequenceHandle create(uint32_t lane, std::span<const uint32_t> prompt, Sampler sampler,
                         uint32_t& cached_tokens, const ChainHash& salt = {}, uint32_t unsure = 0);
   // Takes back all but the first `tokens` tokens of a sequence that is in no step. Throws `stale_handle`, and
@@ -102,6 +112,8 @@ class KvPool {
   void append_block(Sequence& sequence, uint32_t block);
   void trim(Sequence& sequence, size_t blocks);
   void retire(Sequence& sequence);
+  size_t read_from_tier(Sequence& sequence, std::span<const uint32_t> prompt, size_t shareable);
+  void adopt_read(Sequence& sequence, std::span<const uint32_t> prompt, size_t read);
   uint32_t take_block();
   void drop_block(uint32_t index);
   void share_block(uint32_t index);
@@ -115,6 +127,8 @@ class KvPool {
   std::vector<uint32_t> references_;
   std::vector<uint32_t> free_;
   PrefixCache prefixes_;
+  const std::unique_ptr<PrefixTier> tier_;
+  std::atomic<double> token_ns_{0};
   uint64_t prefix_hits_ = 0;
   uint64_t prefix_misses_ = 0;
   // Where chains begin: random, so that nobody can prepare prompts whose hashes collide.

@@ -145,6 +145,21 @@ uint32_t PrefixCache::evict() {
   return victim;
 }
 
+BlockName PrefixCache::name(uint32_t block) const {
+  const Node& node = nodes_[block];
+  return {node.hash, node.parent_hash, node.tokens};
+}
+
+std::vector<uint32_t> PrefixCache::idle_blocks() const {
+  std::vector<uint32_t> blocks;
+  for (uint32_t block = 0; block < nodes_.size(); ++block) {
+    if (nodes_[block].idle) blocks.push_back(block);
+  }
+  std::sort(blocks.begin(), blocks.end(),
+            [&](uint32_t one, uint32_t other) { return nodes_[one].position < nodes_[other].position; });
+  return blocks;
+}
+
 uint32_t PrefixCache::kind(const Node& node) const {
   const auto level = [](uint32_t n, uint32_t most) {
     return std::min(most - 1, static_cast<uint32_t>(std::bit_width(n)));

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kv/leaf_heap.h"
+#include "kv/prefix_tier.h"
 #include "kv/reuse_model.h"
 #include "kv/sequence.h"
 
@@ -43,6 +44,10 @@ class PrefixCache {
   void release(uint32_t block);
   // Takes the idle leaf of least worth out of the tree; kNoBlock when none is idle.
   uint32_t evict();
+  // What `block` holds, or held when it was evicted, until it is inserted anew. The tokens are the cache's.
+  BlockName name(uint32_t block) const;
+  // Nodes that nobody holds, beginnings of chains before what follows them.
+  std::vector<uint32_t> idle_blocks() const;
 
   uint32_t idle() const { return idle_; }
   uint64_t evictions() const { return evictions_; }

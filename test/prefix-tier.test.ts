@@ -1,0 +1,97 @@
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { GREEDY } from "../dist/engine/engine.js";
+import { closeEngine, NativeLane, openEngine, prefixTierCounts } from "../dist/engine/native-engine.js";
+import { prefill } from "./generate.js";
+import { ModelDirectory, TINY, tinyModel } from "./tiny-model.js";
+
+/** The second tier of the prefix cache: the same tokens with it, over evictions, restarts and damage. */
+
+const KV_TOKENS = 512;
+const PROMPT_TOKENS = 257;
+const OUTPUT_TOKENS = 16;
+let models: ModelDirectory;
+let model: string;
+let directory: string;
+
+beforeEach(() => {
+  models = new ModelDirectory();
+  model = models.write(tinyModel());
+  directory = mkdtempSync(join(tmpdir(), "streamserve-tier-"));
+});
+afterEach(() => {
+  models.dispose();
+  rmSync(directory, { recursive: true });
+});
+
+const prompt = (seed: number) =>
+  Uint32Array.from({ length: PROMPT_TOKENS }, (_, i) => (seed + i * 7) % TINY.vocabulary);
+
+interface Answer {
+  readonly cachedTokens: number;
+  readonly tokens: readonly number[];
+}
+
+function answer(lane: NativeLane, ids: Uint32Array): Answer {
+  const { handle, cachedTokens } = lane.createSequence(ids, ids.length, GREEDY);
+  const tokens = [...prefill(lane, handle, ids, cachedTokens).tokens];
+  while (tokens.length < OUTPUT_TOKENS) {
+    const row = { sequence: handle, tokens: Uint32Array.of(tokens.at(-1)!), drafts: 0, sample: true };
+    tokens.push(...lane.submit([row]).collect().rows[0]!.tokens);
+  }
+  lane.release(handle);
+  return { cachedTokens, tokens };
+}
+
+function opened(bytes = 64 * 2 ** 20) {
+  const engine = openEngine({ path: model, kvTokens: KV_TOKENS, tier: { directory, bytes } });
+  const lane = new NativeLane({ engine, lane: 0, role: "decode", maxRows: 1, maxBatchTokens: 512 });
+  return {
+    engine,
+    answer: (seed: number) => answer(lane, prompt(seed)),
+    counts: () => prefixTierCounts(engine.id),
+    close: () => {
+      lane.close();
+      closeEngine(engine.id);
+    },
+  };
+}
+
+test("what gave way is read back, and the answer is the same", async () => {
+  const house = opened();
+  const first = house.answer(1);
+  for (const seed of [2, 3, 4]) house.answer(seed);
+  // The first prompt's blocks gave way before any other's.
+  await expect.poll(() => house.counts().written, { timeout: 30_000 }).toBeGreaterThanOrEqual(8);
+  const again = house.answer(1);
+  expect(first.cachedTokens).toBe(0);
+  expect(again).toEqual({ ...first, cachedTokens: PROMPT_TOKENS - 1 });
+  expect(house.counts().read).toBe((PROMPT_TOKENS - 1) / house.engine.blockTokens);
+  house.close();
+});
+
+test("a new start finds it, and a damaged file is begun anew with a notice", () => {
+  const before = opened();
+  const first = before.answer(1);
+  before.close();
+  const after = opened();
+  expect(after.answer(1)).toEqual({ ...first, cachedTokens: PROMPT_TOKENS - 1 });
+  expect(after.engine.notice).toBe("");
+  after.close();
+  const [file] = readdirSync(directory);
+  writeFileSync(join(directory, file!), "no file of ours");
+  const damaged = opened();
+  expect(damaged.engine.notice).toMatch(/can't be used \(.+\): it is begun anew/);
+  expect(damaged.answer(1)).toEqual(first);
+  damaged.close();
+});
+
+test("without room for a block there is no tier, and it is said", () => {
+  const house = opened(1000);
+  expect(house.engine.notice).toContain("engine.prefixTierBytes");
+  expect(house.counts().slots).toBe(0);
+  expect(house.answer(1).cachedTokens).toBe(0);
+  house.close();
+});
