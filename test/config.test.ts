@@ -95,7 +95,8 @@ describe("sources", () => {
       const bad = { env: { [variable]: "{ wrong: type }" } };
       const text = path.join(".");
       const texts = ["model", "speculation.draftModel", "server.host", "server.apiKey"];
-      if ([...texts, "engine.instructionSet", "engine.packedCacheDirectory"].includes(text)) {
+      const directories = ["engine.packedCacheDirectory", "engine.prefixTierDirectory"];
+      if ([...texts, ...directories, "engine.instructionSet"].includes(text)) {
         expect(() => loadConfig(bad)).not.toThrow();
       } else {
         expect(refusal(bad)).toMatch(new RegExp(`^config_\\w+: "${text}.*variable ${variable}\\)`));
