@@ -11,7 +11,10 @@ import type { AppMessage } from "./messages.js";
 /** Least gain for which the model is used, as a ratio: predictions are no better. */
 const LEAST_GAIN = 1.02;
 /** Of the lane's time that goes into trying a model that does not pay. */
-const TRIAL_SHARE = 0.01;
+const TRIAL_SHARE = 0.005;
+/** Weighing it takes time too: after so many steps in which it did not pay only one in `SELDOM` does. */
+const PATIENCE = 16;
+const SELDOM = 8;
 /** Milliseconds of it that can be saved up: a chunk of a prompt in a model of some size, and a few steps. */
 const MOST_TRIAL_MS = 200;
 /** Drafts of a trial: two tell what the first and what later ones are worth. */
@@ -45,6 +48,8 @@ export class ModelDrafts {
   spentMs = 0;
   readonly #budget = new TrialBudget(TRIAL_SHARE, MOST_TRIAL_MS);
   #resting = 0;
+  /** Steps since it last paid. */
+  #vain = 0;
   #now: () => number = () => 0;
 
   constructor(
@@ -74,11 +79,14 @@ export class ModelDrafts {
       this.#resting--;
       return false;
     }
+    if (depth === undefined) {
+      this.#budget.pass(plan.predictedMs);
+      if (++this.#vain > PATIENCE && this.#vain % SELDOM !== 0) return false;
+    }
     const candidates = this.#candidates(rows, plan);
     if (candidates.length === 0) return false;
     try {
       if (depth !== undefined) return this.#run(candidates, depth, least, room);
-      this.#budget.pass(plan.predictedMs);
       return this.#earn(candidates, plan, room, predict, least);
     } catch (error) {
       // Without it everything goes on as it would.
@@ -116,6 +124,7 @@ export class ModelDrafts {
       planModel(some, without, without.rows + room, predict, (count) => this.#predict(count, count));
     const wish = better(candidates);
     if (wish.gain < LEAST_GAIN) return this.#try(candidates, without, room, predict, least);
+    this.#vain = 0;
     const ready = wish.chosen.map((i) => candidates[i]!).filter((one) => this.#isReady(one));
     const late = wish.chosen.map((i) => candidates[i]!).filter((one) => !ready.includes(one));
     this.#catchUp(

@@ -39,6 +39,9 @@ export function expectedOf(promise: number, depth: number): number {
   return expected;
 }
 
+/** Depths looked at beyond the best one: some steps are dearer than larger ones, by a panel of a kernel or two. */
+const PAST_BEST = 3;
+
 /**
  * How deep a draft model is to draft, and for which rows: those for which it is expected to bring more tokens than what
  * was planned for them, as deep as makes tokens a millisecond most. `verifyMs(tokens)`: time of the step that verifies;
@@ -53,6 +56,7 @@ export function planModel(
 ): ModelPlan {
   const rate = without.expectedTokens / without.predictedMs;
   let best: ModelPlan = { depth: 0, chosen: [], gain: 1 };
+  const times: number[] = [];
   const deepest = rows.reduce((most, row) => Math.max(most, row.most), 0);
   for (let depth = 1; depth <= deepest; depth++) {
     const chosen: number[] = [];
@@ -69,10 +73,13 @@ export function planModel(
     let ms = verifyMs(tokens);
     for (let k = 1; k <= depth; k++) {
       const drafting = chosen.reduce((count, i) => count + (rows[i]!.most >= k ? 1 : 0), 0);
-      if (drafting > 0) ms += draftMs(drafting);
+      if (drafting === 0) break;
+      times[drafting] ??= draftMs(drafting);
+      ms += times[drafting];
     }
     const gain = expected / ms / rate;
     if (gain > best.gain) best = { depth, chosen, gain };
+    else if (depth > best.depth + PAST_BEST) break;
   }
   return best;
 }
