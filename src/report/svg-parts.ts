@@ -10,13 +10,19 @@ export const COLOURS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "
 
 export function legend(names: readonly string[]): string[] {
   let x = PLOT.left;
+  let y = 40;
   return names.flatMap((name, index) => {
-    const parts = [
-      `<rect x="${x}" y="40" width="12" height="12" fill="${colour(index)}"/>`,
-      text(x + 17, 50, name, ""),
-    ];
     // No font metrics here: 7 units a character is wide enough for 12-unit sans-serif.
-    x += 17 + name.length * 7 + 18;
+    const width = 17 + name.length * 7 + 18;
+    if (x + width > WIDTH && x > PLOT.left) {
+      x = PLOT.left;
+      y += 16;
+    }
+    const parts = [
+      `<rect x="${x}" y="${y}" width="12" height="12" fill="${colour(index)}"/>`,
+      text(x + 17, y + 10, name, ""),
+    ];
+    x += width;
     return parts;
   });
 }

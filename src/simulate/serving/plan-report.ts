@@ -152,9 +152,9 @@ export function planFigures(plan: PlannerSettings, { points }: PlanResult): Figu
   });
   const { sloTtftMs, sloTpotMs } = plan;
   return [
-    draw("Goodput", "requests/s", [
-      { name: `within ${sloTtftMs} and ${sloTpotMs} ms`, of: (result) => result.goodputPerSecond },
-      { name: "served", of: (result) => result.requestsPerSecond },
+    draw(`Served within ${sloTtftMs} ms and ${sloTpotMs} ms a token`, "requests/s", [
+      { name: "goodput", of: (result) => result.goodputPerSecond },
+      { name: "all served", of: (result) => result.requestsPerSecond },
     ]),
     draw(
       "Time to first token",
