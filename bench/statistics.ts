@@ -1,2 +1,0 @@
-/** Order statistics, for the commands here. */
-export * from "#streamserve/report/statistics.js";
