@@ -140,6 +140,18 @@ describe("tenants", () => {
     expect(queue.displace(waiting(5, 1, { tenant: BUSY }))).toBeUndefined();
   });
 
+  test("a full queue displaces nobody who is resumed, and takes the newcomer however long it is", () => {
+    const [BUSY, CALM] = [1, 2];
+    const queue = new AdmissionQueue<Waiting>({ ...LIMITS, maxWaiting: 2 });
+    queue.add(waiting(1, 1, { tenant: BUSY }), false);
+    for (const request of [2, 3, 4]) queue.add(waiting(request, 1, { tenant: BUSY, attempt: 1 }), true);
+    expect(queue.displace(waiting(5, 1, { tenant: CALM }))?.request).toBe(1);
+    queue.replace(waiting(5, 1, { tenant: CALM }));
+    expect(queue.size).toBe(4);
+    expect(queue.displace(waiting(6, 1, { tenant: CALM }))).toBeUndefined();
+    expect(queue.remove(5)?.request).toBe(5);
+  });
+
   test("what is before a newcomer is what is admitted before it", () => {
     const request = fc.record({
       blocks: fc.integer({ min: 1, max: 9 }),

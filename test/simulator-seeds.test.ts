@@ -26,6 +26,16 @@ describe("a run from a seed", () => {
     expect([...faults].sort()).toEqual(["full", "kill", "pause", "slow", "step-fails"]);
   });
 
+  it("keeps them with two hundred requests and a fault of every kind", { timeout: 120_000 }, () => {
+    // Resumed requests that a full queue refused, and newcomers that it forgot beside them, were found by these.
+    for (const seed of [303, 731, 1625]) {
+      const result = runPlan(planOf(seed, 200));
+      expect(result.failure && describeFailure(result)).toBeUndefined();
+      expect(result.requests).toHaveLength(200);
+      expect(Object.keys(result.faults)).toHaveLength(5);
+    }
+  });
+
   it("replays exactly, and takes another course with another seed", () => {
     const hashes = SEEDS.slice(0, 12).map((seed) => {
       const [first, again] = [runPlan(planOf(seed)), runPlan(planOf(seed))] as [RunResult, RunResult];

@@ -211,7 +211,7 @@ export class Scheduler implements Behaviour<AppMessage> {
     const displaced = this.#queue.displace(waiting);
     if (!displaced) return this.#admitting.full(waiting);
     this.#refuse(displaced, this.#admitting.displaced(displaced), ctx);
-    this.#queue.add(waiting, front);
+    this.#queue.replace(waiting);
     return undefined;
   }
 

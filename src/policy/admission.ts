@@ -88,12 +88,21 @@ export class AdmissionQueue<W extends Waiting> {
   /** False when the queue is full. A resumed request (`front`) has waited before: it is always taken, first. */
   add(waiting: W, front: boolean): boolean {
     if (!front && this.size >= this.limits.maxWaiting) return false;
+    this.#put(waiting, front);
+    return true;
+  }
+
+  /** Adds a newcomer in the place that `displace` made, however many resumed requests make the queue too long. */
+  replace(waiting: W): void {
+    this.#put(waiting, false);
+  }
+
+  #put(waiting: W, front: boolean): void {
     const queue = this.#of(waiting.offline);
     if (waiting.offline && queue.size === 0 && !front) {
       this.#offlineServedAt = Math.max(this.#offlineServedAt, waiting.since);
     }
     queue.add(waiting, front);
-    return true;
   }
 
   /**
