@@ -99,7 +99,7 @@ test("the real engine gives the same tokens either way", async () => {
     expect(await Promise.all([long.ended, short.ended])).toEqual(["length", "length"]);
     answers.push(short.ids);
     const router = (await runtime.system.inspect()).find(({ name }) => name === "router");
-    expect(router?.details).toEqual({ routed: 2, direct: directTokens > 0 ? 1 : 0 });
+    expect(router?.details).toMatchObject({ routed: 2, direct: directTokens > 0 ? 1 : 0 });
     await runtime.stop();
   }
   expect(answers[0]).toEqual(answers[1]);

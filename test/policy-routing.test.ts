@@ -1,12 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import {
-  type DecodeSignal,
-  FlowGuard,
-  type FlowGuardConstants,
-  type PrefillSignal,
-} from "../dist/policy/flow-guard.js";
+import { FlowGuard, type FlowGuardConstants } from "../dist/policy/flow-guard.js";
 import { Pace } from "../dist/policy/pace.js";
+import type { DecodeSignal, PrefillSignal } from "../dist/policy/pair-signals.js";
 import { chainOf, PrefixMap } from "../dist/policy/prefix-map.js";
 
 const CONSTANTS = {
@@ -26,6 +22,9 @@ const CONSTANTS = {
   othersShare: 0.5,
   directTokens: 0,
   directCaution: 1,
+  balanced: false,
+  lendPressure: 2,
+  lendSteps: 3,
 };
 const QUERY = { promptTokens: 100, outputTokens: 50, blocks: 5 };
 
@@ -44,6 +43,10 @@ const prefill = (queuedTokens: number, more: Partial<PrefillSignal> = {}): Prefi
   contextTokens: 0,
   taken: 0,
   ended: 0,
+  busyMs: 0,
+  keptRows: 0,
+  keptContext: 0,
+  keptTaken: 0,
   last: NO_STEP,
   lateMs: 0,
   ...more,
@@ -78,8 +81,8 @@ describe("FlowGuard", () => {
   test("prefers the pair whose steps are shorter", () => {
     const guard = guardOf(2);
     for (let i = 0; i < 30; i++) {
-      guard.decode(0, decode(1, { last: stepOf(30) }));
-      guard.decode(1, decode(1, { last: stepOf(10) }));
+      guard.decode(0, decode(1, { last: stepOf(30) }), 0);
+      guard.decode(1, decode(1, { last: stepOf(10) }), 0);
     }
     expect(route(guard)).toBe(1);
     expect(guard.tokenMs(0) / guard.tokenMs(1)).toBeGreaterThan(2);
@@ -87,8 +90,8 @@ describe("FlowGuard", () => {
 
   test("avoids a pair without KV headroom", () => {
     const guard = guardOf(2);
-    guard.decode(0, decode(1, { spareBlocks: 0 }));
-    guard.decode(1, decode(2));
+    guard.decode(0, decode(1, { spareBlocks: 0 }), 0);
+    guard.decode(1, decode(2), 0);
     expect(route(guard)).toBe(1);
   });
 
@@ -106,7 +109,7 @@ describe("FlowGuard", () => {
       fc.property(fc.nat(5000), fc.integer({ min: 1, max: 300 }), fc.nat(8), (queued, promptTokens, rows) => {
         const guard = guardOf(1, { directTokens: 128 });
         guard.prefill(0, prefill(queued), 0);
-        guard.decode(0, decode(rows));
+        guard.decode(0, decode(rows), 0);
         const direct = guard.choose({ ...QUERY, promptTokens }, 0)?.direct;
         if (queued === 0 || promptTokens > 128) expect(direct).toBe(false);
       }),
@@ -161,7 +164,7 @@ describe("FlowGuard", () => {
         const guard = guardOf(pairs.length, { othersShare: 0 });
         pairs.forEach(({ queued, rows, context }, i) => {
           guard.prefill(i, prefill(queued), 0);
-          guard.decode(i, decode(rows, { contextTokens: context }));
+          guard.decode(i, decode(rows, { contextTokens: context }), 0);
         });
         // All have the prompt to compute, so that what it costs later ones is the same everywhere.
         const cost = (i: number) => guard.firstTokenMs(i, QUERY, 0) + QUERY.outputTokens * guard.tokenMs(i);
@@ -175,7 +178,7 @@ describe("FlowGuard", () => {
     const guard = guardOf(1000);
     for (let i = 0; i < 1000; i++) {
       guard.prefill(i, prefill((i * 7919) % 1000), 0);
-      guard.decode(i, decode(i % 8));
+      guard.decode(i, decode(i % 8), 0);
     }
     const times: number[] = [];
     for (let i = 0; i < 400; i++) {
@@ -200,7 +203,7 @@ describe("FlowGuard and cached prefixes", () => {
 
   test("speculation that draws more tokens a step makes a pair's tokens cheaper", () => {
     const guard = guardOf(2);
-    guard.decode(1, decode(0, { drawnPerRow: 2 }));
+    guard.decode(1, decode(0, { drawnPerRow: 2 }), 0);
     expect(guard.tokenMs(1)).toBeCloseTo(guard.tokenMs(0) / 2, 6);
     expect(route(guard)).toBe(1);
   });
@@ -225,8 +228,8 @@ describe("FlowGuard and cached prefixes", () => {
     robin.prefill(0, prefill(9999), 0);
     expect([1, 2, 3, 4].map(() => route(robin))).toEqual([0, 1, 2, 0]);
     const least = guardOf(3, { policy: "least-loaded" });
-    least.decode(0, decode(4));
-    least.decode(2, decode(1));
+    least.decode(0, decode(4), 0);
+    least.decode(2, decode(1), 0);
     expect(route(least)).toBe(1);
     const prefix = guardOf(3, { policy: "prefix" });
     expect(prefix.choose({ ...QUERY, cached: [0, 10, 90] }, 0)?.pair).toBe(2);

@@ -18,7 +18,8 @@ interface RoutingOptions {
 /** FlowGuard, and what is usual elsewhere. */
 const ROUTERS: readonly { readonly name: string; readonly router: RouterConfig }[] = [
   { name: "FlowGuard", router: {} },
-  { name: "no direct way to decode", router: { directTokens: 0 } },
+  { name: "no lending", router: { lendPressure: 1e6, lendSteps: 1e6 } },
+  { name: "static roles", router: { roles: "static" } },
   { name: "round robin", router: { policy: "round-robin" } },
   { name: "random", router: { policy: "random" } },
   { name: "least loaded", router: { policy: "least-loaded" } },

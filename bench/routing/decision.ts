@@ -19,6 +19,9 @@ export const CONSTANTS: FlowGuardConstants = {
   othersShare: 0.2,
   directTokens: 128,
   directCaution: 12,
+  balanced: true,
+  lendPressure: 2,
+  lendSteps: 3,
 };
 
 export interface DecisionTimes {
@@ -41,18 +44,13 @@ export function timeDecisions(lanes: number, promptTokens: number, count: number
   const last = { rows: 8, tokens: 500, contextTokens: 4000, ms: 50 };
   for (let pair = 0; pair < pairs; pair++) {
     const queuedTokens = Math.floor(random() * 4000);
-    guard.prefill(pair, { queuedTokens, contextTokens: 500, taken: 0, ended: 0, last, lateMs: 5 }, 0);
+    const none = { busyMs: 0, keptRows: 0, keptContext: 0, keptTaken: 0 };
+    const prefill = { queuedTokens, contextTokens: 500, taken: 0, ended: 0, last, lateMs: 5 };
+    guard.prefill(pair, { ...prefill, ...none }, 0);
     const contextTokens = Math.floor(random() * 20_000);
     const rows = Math.floor(random() * 30);
-    guard.decode(pair, {
-      rows,
-      queuedTokens: 0,
-      taken: 0,
-      last,
-      contextTokens,
-      drawnPerRow: 1.2,
-      spareBlocks: 1000,
-    });
+    const decode = { rows, queuedTokens: 0, taken: 0, last, contextTokens };
+    guard.decode(pair, { ...decode, drawnPerRow: 1.2, spareBlocks: 1000 }, 0);
   }
   const prompts = Array.from({ length: 50 }, () =>
     Uint32Array.from({ length: promptTokens }, () => Math.floor(random() * 32_000)),

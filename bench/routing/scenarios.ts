@@ -127,7 +127,32 @@ export const ROUTING_SCENARIOS: readonly RoutingScenario[] = [
     requests: (pairs, count, seed) => poisson(count, 4 * pairs, seed, ordinary),
     slowness: (pair) => (pair % 2 === 1 ? 3 : 1),
   },
+  {
+    name: "phases",
+    about: "20 s of short prompts with long answers, then 20 s of long prompts with short answers, and again",
+    skewed: true,
+    requests: (pairs, count, seed) => phases(pairs, count, seed),
+  },
 ];
+
+/** Decode-heavy and prefill-heavy work in turns, each more than one kind of lane can serve well. */
+const PHASE_MS = 20_000;
+
+function phases(pairs: number, count: number, seed: number): RoutedRequest[] {
+  const random = seededRandom(seed);
+  const requests: RoutedRequest[] = [];
+  for (let atMs = 0; requests.length < count; ) {
+    const answers = Math.floor(atMs / PHASE_MS) % 2 === 0;
+    const perSecond = (answers ? 8 : 3) * pairs;
+    requests.push({
+      atMs,
+      prompt: fresh(random, answers ? length(random, 150, 0.5, 600) : length(random, 4000, 0.2, 8000)),
+      outputTokens: answers ? length(random, 550, 0.3, 1000) : length(random, 20, 0.3, 60),
+    });
+    atMs += exponential(random, 1000 / perSecond);
+  }
+  return requests;
+}
 
 /** A trace of sessions with its prompts spelt out. */
 function sessions(pairs: number, count: number, seed: number): RoutedRequest[] {

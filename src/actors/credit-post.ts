@@ -1,8 +1,8 @@
-import type { ActorRef, Context } from "../runtime/actor.js";
+import type { Context } from "../runtime/actor.js";
 import type { LiveRequest } from "./live-request.js";
 import type { AppMessage } from "./messages.js";
 
-/** Takes readers' credit to the decode lanes; what a full edge refused is owed, one entry a request. */
+/** Takes readers' credit to the lanes that decode; what a full edge refused is owed, one entry a request. */
 export class CreditPost {
   readonly #owed = new Set<LiveRequest>();
 
@@ -11,18 +11,17 @@ export class CreditPost {
     return this.#owed.size > 0;
   }
 
-  /** Before a request's decode lane is known there is no one to tell: the lane asks when it needs more. */
-  tell(ctx: Context<AppMessage>, lanes: readonly ActorRef[], live: LiveRequest): void {
-    const lane = live.pair === undefined ? undefined : lanes[live.pair];
-    if (lane === undefined) return;
-    const told = ctx.tell(lane, { type: "credit", ...live.identity, upTo: live.creditUpTo });
+  /** Before it is known which lane decodes a request there is no one to tell: the lane asks when it needs more. */
+  tell(ctx: Context<AppMessage>, live: LiveRequest): void {
+    if (live.lane === undefined) return;
+    const told = ctx.tell(live.lane, { type: "credit", ...live.identity, upTo: live.creditUpTo });
     if (!told) this.#owed.add(live);
   }
 
-  retry(ctx: Context<AppMessage>, lanes: readonly ActorRef[]): void {
+  retry(ctx: Context<AppMessage>): void {
     const owed = [...this.#owed];
     this.#owed.clear();
-    for (const live of owed) this.tell(ctx, lanes, live);
+    for (const live of owed) this.tell(ctx, live);
   }
 
   forget(live: LiveRequest): void {

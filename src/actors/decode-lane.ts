@@ -1,104 +1,55 @@
-import type { LaneEngine, StepResult } from "../engine/engine.js";
-import { chooseVictim } from "../policy/preemption.js";
-import type { StepCostPrior } from "../policy/step-cost.js";
+import type { LaneEngine } from "../engine/engine.js";
 import type { ActorRef, Behaviour, Context } from "../runtime/actor.js";
 import { DecodeRow } from "./decode-row.js";
-import { composeStep, plainShape } from "./decode-step.js";
+import { Decoding, type DecodingOptions } from "./decoding.js";
 import { openPrompt } from "./direct-prompt.js";
-import { codeOf, finishOf, tellCancelled, tellFailed, tellLost } from "./endings.js";
-import { Holding } from "./holding.js";
+import { codeOf, tellFailed, tellLost } from "./endings.js";
 import { LaneMeter } from "./lane-meter.js";
-import { LaneSpeculation, type SpeculationOptions } from "./lane-speculation.js";
-import { type AppMessage, CANCEL, DECODE, FINISH, LOST, type MessageNamed } from "./messages.js";
-import { ModelDrafts } from "./model-drafts.js";
+import { type AppMessage, DECODE, LOST, type MessageNamed } from "./messages.js";
 import { Outbox } from "./outbox.js";
 import { copyPrompt } from "./prompt-region.js";
-import { TokenBatch } from "./token-batch.js";
 
-export interface DecodeOptions {
-  readonly pair: number;
-  readonly maxRows: number;
-  readonly maxBatchTokens: number;
-  readonly speculation: SpeculationOptions;
-  /** A row that has waited so long for credit fails with `slow_reader`, in milliseconds. */
-  readonly stallMs: number;
-  /** How often waiting rows are looked at while no step runs, in milliseconds. */
-  readonly watchMs: number;
+export interface DecodeOptions extends DecodingOptions {
   readonly reportMs: number;
-  /** What its steps are assumed to take at first. */
-  readonly stepCost: StepCostPrior;
-  /** The same of a draft model's; absent: as its own. */
-  readonly draftCost?: StepCostPrior | undefined;
 }
 
 type Ctx = Context<AppMessage>;
 
-/** Tokens beyond its reservation that a row announces at a time: a few blocks, so that it does so rarely. */
-const GROWTH_TOKENS = 64;
 const NO_PROMPT = new Uint32Array(0);
 
 /**
- * Draws the output of many sequences, one batched step after another, each row verifying as many drafts
- * as pay (lane-speculation.ts). A row without credit is parked: it keeps its KV and joins no step. What a step drew goes to the
- * gateway in one message. While a step computes, the mailbox is served; rows that come or go meanwhile take
- * effect at the next step.
+ * Takes over sequences whose prompts are computed, and prompts that come straight from the router, and draws their
+ * output (decoding.ts). While a step computes, the mailbox is served.
  */
 export class DecodeLane implements Behaviour<AppMessage> {
-  /** In order of arrival: the last is the youngest. */
-  readonly #rows: Holding<DecodeRow>;
   readonly #meter: LaneMeter;
-  /** Undefined where nothing is ever drafted. */
-  readonly #speculation: LaneSpeculation | undefined;
-  /** Computing time of the last step, in milliseconds, if the next one follows at once. */
-  #continuing: number | undefined;
-  /** False for one step after the pool ran short: drafts need blocks too. */
-  #draftAllowed = true;
-  /** Where the next step starts among the rows, so that more rows than fit take turns. */
-  #turn = 0;
-  /** Rows of the next step at most: 1 after a step was refused, to find the row at fault. */
-  #rowLimit: number;
-  #watching = false;
+  readonly #decoding: Decoding;
   #gateway!: ActorRef;
-  #tuner!: ActorRef;
   #audience!: readonly ActorRef[];
   #scheduler!: Outbox;
-  /** Learns from the step that has ended, once the next one runs. */
-  #ended: (() => void) | undefined;
 
   constructor(
     readonly options: DecodeOptions,
     readonly engine: LaneEngine,
   ) {
     this.#meter = new LaneMeter(DECODE, options.pair, engine, options.reportMs, options.stepCost);
-    this.#rows = new Holding(
-      (row) => {
-        row.close();
-        engine.release(row.handle);
-      },
-      () => this.#meter.touch(),
-    );
-    const { speculation } = options;
-    if (speculation.maxDepth > 0) {
-      const { maxDepth } = speculation;
-      const model =
-        engine.draft && new ModelDrafts(engine.draft, options.draftCost ?? options.stepCost, maxDepth);
-      this.#speculation = new LaneSpeculation(speculation, this.#meter.cost, model);
-    }
-    this.#rowLimit = options.maxRows;
+    this.#decoding = new Decoding(options, engine, this.#meter);
   }
 
   started(ctx: Ctx): void {
     this.#gateway = ctx.ref("gateway");
-    this.#tuner = ctx.ref("tuner");
+    const tuner = ctx.ref("tuner");
     const scheduler = ctx.ref("scheduler");
     this.#audience = [ctx.ref("router"), this.#gateway, scheduler];
     this.#scheduler = new Outbox(scheduler);
+    this.#decoding.started({ gateway: this.#gateway, tuner, scheduler: this.#scheduler });
     ctx.tell(ctx.ref("router"), { type: "hello", incarnation: ctx.incarnation });
     this.#scheduler.send(ctx, { type: "hello", incarnation: ctx.incarnation });
-    ctx.tell(this.#tuner, { type: "hello", incarnation: ctx.incarnation });
+    ctx.tell(tuner, { type: "hello", incarnation: ctx.incarnation });
   }
 
   receive(message: AppMessage, ctx: Ctx): void {
+    const { rows } = this.#decoding;
     switch (message.type) {
       case "handoff":
         this.#take(message, ctx);
@@ -106,49 +57,43 @@ export class DecodeLane implements Behaviour<AppMessage> {
       case "route":
         this.#takePrompt(message, ctx);
         return;
-      case "credit": {
-        const row = this.#rows.get(message.request);
-        if (row?.journey.attempt === message.attempt) row.allow(message.upTo);
+      case "credit":
+        this.#decoding.credit(message);
         return;
-      }
-      case "cancel": {
-        const row = this.#rows.cancelled(message);
-        if (!row) return;
-        if (message.reason === CANCEL.preempted) this.#meter.preemptions++;
-        this.#rows.leave(row, () => tellCancelled(ctx, this.#gateway, row.journey, message.reason));
+      case "cancel":
+        this.#decoding.cancel(message, ctx);
         return;
-      }
       case "hold":
-        this.#rows.holdOffline(message);
+        rows.holdOffline(message);
         return;
       case "survival":
-        this.#speculation?.drafts.survival.adopt(message.probabilities);
+        this.#decoding.survival(message);
         return;
       case "reset":
-        this.#rows.advance(message.generation);
+        rows.advance(message.generation);
         return;
       case "audit":
-        this.#rows.answer(ctx, this.#scheduler, message, DECODE, this.options.pair);
+        rows.answer(ctx, this.#scheduler, message, DECODE, this.options.pair);
         return;
       case "tick":
-        this.#watching = false;
+        this.#decoding.tick();
         return;
     }
   }
 
   drained(ctx: Ctx): void {
     this.#scheduler.flush(ctx);
-    if (!ctx.working) this.#startStep(ctx);
-    // While the next step computes.
-    this.#ended?.();
-    this.#ended = undefined;
-    this.#report(ctx);
+    if (!ctx.working) this.#decoding.startStep(ctx);
+    this.#decoding.learn();
+    const { rows, speculation } = this.#decoding;
+    if (this.#meter.due(ctx, rows.size === 0)) {
+      this.#meter.report(ctx, this.#audience, this.#decoding.load(), speculation);
+    }
   }
 
   inspect(): Readonly<Record<string, unknown>> {
-    const { size, generation } = this.#rows;
-    const depth = this.#speculation?.depth ?? 0;
-    return { rows: size, depth, holds: this.#rows.holdsOffline, generation };
+    const { size, holdsOffline, generation } = this.#decoding.rows;
+    return { rows: size, depth: this.#decoding.depth, holds: holdsOffline, generation };
   }
 
   stopped(): void {
@@ -156,8 +101,9 @@ export class DecodeLane implements Behaviour<AppMessage> {
   }
 
   #take(message: MessageNamed<"handoff">, ctx: Ctx): void {
-    this.#rows.advance(message.generation);
-    this.#meter.taken++;
+    const { rows } = this.#decoding;
+    rows.advance(message.generation);
+    if (message.moved === 0) this.#meter.taken++;
     this.#meter.touch();
     const startedAt = ctx.now();
     const handle = { index: message.handle, epoch: message.epoch };
@@ -169,186 +115,31 @@ export class DecodeLane implements Behaviour<AppMessage> {
       tellLost(ctx, this.#gateway, message, LOST.lane);
       return;
     }
-    if (!this.#rows.admits(message)) {
+    if (!rows.admits(message)) {
       this.engine.release(handle);
       return;
     }
-    const drafts = this.#speculation?.drafts;
+    const drafts = this.#decoding.speculation?.drafts;
     const prompt = drafts ? copyPrompt(message, ctx.bytes(message.prompt)) : NO_PROMPT;
-    this.#rows.put(new DecodeRow(message, handle, prompt, drafts, NO_PROMPT, this.engine.draft));
-    ctx.trace("adopt", startedAt, message.request, this.#rows.size);
+    rows.put(new DecodeRow(message, handle, prompt, drafts, NO_PROMPT, this.engine.draft));
+    ctx.trace("adopt", startedAt, message.request, rows.size);
   }
 
   /** A prompt that comes straight from the router: short, or mostly cached. It is computed among the rows' steps. */
   #takePrompt(message: MessageNamed<"route">, ctx: Ctx): void {
-    this.#rows.advance(message.generation);
+    const { rows } = this.#decoding;
+    rows.advance(message.generation);
     this.#meter.taken++;
     this.#meter.touch();
-    if (!this.#rows.admits(message)) return;
+    if (!rows.admits(message)) return;
     try {
       const bytes = ctx.bytes(message.prompt);
-      this.#rows.put(openPrompt(this.engine, message, bytes, this.#speculation?.drafts));
+      rows.put(openPrompt(this.engine, message, bytes, this.#decoding.speculation?.drafts));
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
       ctx.log("error", "prompt refused", { request: message.request, reason });
       tellFailed(ctx, this.#gateway, message, codeOf(error), reason);
     }
-  }
-
-  #startStep(ctx: Ctx): void {
-    const continuing = this.#continuing;
-    this.#continuing = undefined;
-    if (this.#rows.size === 0) return;
-    const startedAt = ctx.now();
-    const rows = this.#gather(ctx);
-    if (rows.length === 0) {
-      if (this.#rows.size > 0) this.#watch(ctx);
-      return;
-    }
-    this.#speculation?.begins(startedAt, continuing);
-    let spare = this.#budget - rows.length;
-    for (const row of rows) spare -= row.takeChunk(spare);
-    const plain = plainShape(rows, this.#meter.shared);
-    const most = this.#draftAllowed ? spare : 0;
-    const { batch, shape } = composeStep(rows, plain, this.#speculation?.draft(rows, plain, most, ctx));
-    this.#rows.beginStep(rows);
-    ctx.work(
-      () => this.engine.submit(batch),
-      (result: StepResult) => {
-        // A step belongs to all its rows; only a lone one can be named.
-        ctx.trace("decode", startedAt, rows.length === 1 ? rows[0]!.journey.request : 0, shape.tokens);
-        const draftMs = this.#speculation?.modelMs ?? 0;
-        this.#ended = () => this.#meter.step(result, shape, rows.length, draftMs);
-        this.#continuing = result.computeMs;
-        this.#finishStep(result, ctx);
-      },
-      (error) => this.#failStep(error, ctx),
-    );
-  }
-
-  /** The rows of the next step: all that may go on, in turns when there are more than fit. */
-  #gather(ctx: Ctx): DecodeRow[] {
-    const all = [...this.#rows.values()];
-    // Held rows keep their KV.
-    const rows = this.#rows.holdsOffline ? all.filter((row) => !row.offline) : all;
-    const step: DecodeRow[] = [];
-    const most = Math.min(this.#rowLimit, this.engine.limits.maxRows, this.#budget);
-    if (this.#turn >= rows.length) this.#turn = 0;
-    let seen = 0;
-    for (; seen < rows.length && step.length < most; seen++) {
-      const row = rows[(this.#turn + seen) % rows.length] as DecodeRow;
-      if (this.#goesOn(row, ctx)) step.push(row);
-    }
-    if (seen < rows.length) this.#turn = (this.#turn + seen) % rows.length;
-    return step;
-  }
-
-  /** New tokens of a step, at most. */
-  get #budget(): number {
-    return Math.min(this.options.maxBatchTokens, this.engine.limits.maxBatchTokens);
-  }
-
-  /** False for a row that joins no step now; one that has waited too long, or is past its deadline, ends here. */
-  #goesOn(row: DecodeRow, ctx: Ctx): boolean {
-    const now = ctx.now();
-    const { journey } = row;
-    if (journey.deadline > 0 && now >= journey.deadline) {
-      this.#rows.leave(row, () => tellCancelled(ctx, this.#gateway, journey, CANCEL.deadline));
-      return false;
-    }
-    if (row.credit > 0 || row.prompting) return true;
-    if (row.parkedSince === undefined) {
-      row.parkedSince = now;
-      const { request, attempt } = journey;
-      const { pair } = this.options;
-      ctx.tell(this.#gateway, { type: "starved", request, attempt, pair, upTo: row.creditUpTo });
-    } else if (now - row.parkedSince >= this.options.stallMs) {
-      const reason = `The reader took nothing for ${this.options.stallMs} ms: read faster, or ask for fewer tokens.`;
-      this.#rows.leave(row, () => tellFailed(ctx, this.#gateway, journey, "slow_reader", reason));
-    }
-    return false;
-  }
-
-  /** Looks at waiting rows again later, when no step will. */
-  #watch(ctx: Ctx): void {
-    if (this.#watching) return;
-    this.#watching = true;
-    ctx.after(this.options.watchMs, { type: "tick" });
-  }
-
-  #finishStep(result: StepResult, ctx: Ctx): void {
-    const step = this.#rows.endStep();
-    this.#rowLimit = this.options.maxRows;
-    this.#draftAllowed = true;
-    const batch = new TokenBatch();
-    step.forEach((row, i) => {
-      if (row.leaving) return;
-      const drawn = result.rows[i]!;
-      const { carried } = row;
-      const index = row.produced - (carried ? carried.ids.length : 0);
-      if (row.drafting && row.chunk === 0) this.#speculation?.drew(row.drafting, row.drafts, drawn);
-      row.accept(drawn.tokens);
-      if (drawn.tokens.length === 0) return;
-      if (row.length > row.growAt) this.#tellGrowth(row, ctx);
-      const finish = finishOf(drawn, row.produced, row.journey);
-      if (finish !== FINISH.none) this.#rows.leave(row, () => {});
-      batch.add(row.journey, index, carried, drawn, finish, row.drafts, row.journey.cachedTokens);
-    });
-    if (!batch.empty) ctx.tell(this.#gateway, batch.message(this.options.pair, DECODE));
-    this.#rows.staying(step);
-    this.#speculation?.ended(ctx, this.#tuner, this.options.pair);
-  }
-
-  #failStep(error: Error, ctx: Ctx): void {
-    const step = this.#rows.endStep();
-    const drafted = step.some((row) => row.drafts > 0);
-    const staying = this.#rows.staying(step);
-    if (codeOf(error) === "kv_exhausted") {
-      // Drafts are the first to give way.
-      if (drafted) this.#draftAllowed = false;
-      else this.#preempt(ctx);
-      return;
-    }
-    if (staying.length > 1) {
-      // One of them is at fault: the next steps take them one by one, so that the others go on.
-      this.#rowLimit = 1;
-      return;
-    }
-    for (const row of staying) {
-      ctx.log("error", "decode failed", { request: row.journey.request, reason: error.message });
-      this.#rows.leave(row, () => tellFailed(ctx, this.#gateway, row.journey, codeOf(error), error.message));
-    }
-  }
-
-  /** It has more tokens than KV was reserved for: whoever reserves is to know before somebody else needs it. */
-  #tellGrowth(row: DecodeRow, ctx: Ctx): void {
-    row.growAt = row.length + GROWTH_TOKENS;
-    const { request, attempt, generation } = row.journey;
-    this.#scheduler.send(ctx, { type: "grew", request, attempt, generation, tokens: row.growAt });
-  }
-
-  #preempt(ctx: Ctx): void {
-    const victim = chooseVictim([...this.#rows.values()]);
-    if (!victim) return;
-    this.#meter.preemptions++;
-    ctx.log("info", "out of KV blocks: a row gives way", { request: victim.journey.request });
-    this.#rows.leave(victim, () => tellLost(ctx, this.#gateway, victim.journey, LOST.preempted));
-  }
-
-  #report(ctx: Ctx): void {
-    let contextTokens = 0;
-    let queuedTokens = 0;
-    for (const row of this.#rows.values()) {
-      contextTokens += row.length;
-      queuedTokens += row.remaining;
-    }
-    const load = {
-      rows: this.#rows.inStep,
-      queued: Math.max(0, this.#rows.size - this.#rows.inStep),
-      queuedTokens,
-      contextTokens,
-    };
-    this.#meter.report(ctx, this.#audience, this.#rows.size === 0, load, this.#speculation);
   }
 }
 

@@ -30,6 +30,8 @@ export class DecodeRow implements Held, Holder {
   readonly drafting: RowDrafts | undefined;
   /** Itself in the draft model; undefined without one. */
   readonly sequence: DraftSequence | undefined;
+  /** What it has drawn in this attempt, where that may be handed over: in a prefill lane that keeps it. */
+  drawn: number[] | undefined;
   /** Prompt tokens of the step in hand: more than 0 while its prompt is computed here. */
   chunk = 0;
   /** The prompt's tokens that are not in the KV, of one that came straight here. */
@@ -51,7 +53,7 @@ export class DecodeRow implements Held, Holder {
     const { ids, tokenLogprobs, topIds, topLogprobs } = journey;
     if (ids.length > 0) this.carried = { ids, tokenLogprobs, topIds, topLogprobs };
     this.creditUpTo = journey.creditUpTo;
-    this.length = journey.promptTokens - rest.length;
+    this.length = journey.promptTokens - rest.length + Math.max(0, ids.length - 1);
     this.growAt = journey.reservedTokens;
     this.produced = journey.promptTokens - journey.outputFrom + ids.length;
     this.#tokens = new Uint32Array((drafts?.limits.maxDepth ?? 0) + 1);
@@ -155,6 +157,7 @@ export class DecodeRow implements Held, Holder {
   /** Takes what a step drew; nothing when it did not sample. */
   accept(tokens: Int32Array): void {
     const { length } = tokens;
+    if (this.drawn) for (const id of tokens) this.drawn.push(id);
     const { chunk } = this;
     this.#rest = this.#rest.subarray(chunk);
     this.chunk = 0;

@@ -12,7 +12,7 @@ export class Delivery {
     eachRow(message, (row, delivered) => {
       const live = this.ending.live.of(row);
       if (!live) return;
-      if (message.role === DECODE) live.pair = message.pair;
+      if (message.role === DECODE) live.lane = this.ending.post.ctx.sender;
       this.#deliver(live, row, delivered(), message.role);
     });
   }

@@ -24,6 +24,8 @@ export interface DeploymentFacts {
   readonly blockTokens: number;
   /** True where each pair's devices have a KV pool of their own, all of one size; else all lanes share one. */
   readonly ownPools?: boolean;
+  /** True where each lane has a device of its own; else they share cores. */
+  readonly ownDevices?: boolean;
   /** Added to each lane's options for its `resources`: how to reach the engine. */
   readonly engine: Readonly<Record<string, unknown>>;
   /** Number of the first lane in the engine: 0 unless others use it too. */
@@ -91,7 +93,7 @@ export function deployment(config: Config, facts: DeploymentFacts): Deployment {
     protocol,
     protocolRef: { module: new URL("./messages.js", import.meta.url).href, name: "protocol" },
     actors: actors(config, facts, pairs),
-    edges: edges(config, pairs),
+    edges: edges(config, pairs, balances(config, facts)),
     slabs: [{ owner: "gateway", bytes: config.runtime.promptSlabBytes }],
   };
 }
@@ -146,7 +148,13 @@ function actors(config: Config, facts: DeploymentFacts, pairs: readonly number[]
   ];
 }
 
-function edges(config: Config, pairs: readonly number[]): EdgeSpec[] {
+/** Whether lanes do each other's work: where they share cores an idle one's are the other's already. */
+function balances({ router, lanes }: Config, { ownDevices = false }: DeploymentFacts): boolean {
+  if (lanes === "fused") return false;
+  return router.roles === "balanced" || (router.roles === "auto" && ownDevices);
+}
+
+function edges(config: Config, pairs: readonly number[], balanced: boolean): EdgeSpec[] {
   const { ringBytes, signalRingBytes } = config.runtime;
   const edge = (from: string, to: string, whenFull: WhenFull): EdgeSpec => ({
     from,
@@ -172,6 +180,12 @@ function edges(config: Config, pairs: readonly number[]): EdgeSpec[] {
       edge(`decode.${pair}`, "router", "drop-oldest"),
       edge(`decode.${pair}`, "tuner", "drop-oldest"),
       edge("tuner", `decode.${pair}`, "drop-oldest"),
+    ]),
+    // A prefill lane that decodes has what a decode lane has.
+    ...(balanced ? pairs : []).flatMap((pair) => [
+      edge("gateway", `prefill.${pair}`, "refuse"),
+      edge(`prefill.${pair}`, "tuner", "drop-oldest"),
+      edge("tuner", `prefill.${pair}`, "drop-oldest"),
     ]),
   ];
 }
@@ -211,6 +225,7 @@ function routerOptions(config: Config, facts: DeploymentFacts): RouterOptions {
   const { prefixGrainTokens, prefixGrains, roles, ...constants } = config.router;
   const guard = {
     ...constants,
+    balanced: balances(config, facts),
     directTokens: roles === "static" ? 0 : constants.directTokens,
     fused: config.lanes === "fused",
     maxRows: config.decode.maxRows,
@@ -237,7 +252,17 @@ function prefillOptions(
   costs: StepCostPriors,
   facts: DeploymentFacts,
 ): PrefillOptions {
-  return { pair, decodeLane: laneNumber("decode", pair, facts), ...config.prefill, stepCost: costs.prefill };
+  const { prefill, decode } = config;
+  const options = {
+    pair,
+    decodeLane: laneNumber("decode", pair, facts),
+    ...prefill,
+    promptRows: prefill.maxRows,
+    stepCost: costs.prefill,
+  };
+  if (!balances(config, facts)) return options;
+  const kept = decodeOptions(config, pair, costs, facts);
+  return { ...options, maxRows: Math.max(prefill.maxRows, decode.maxRows), kept };
 }
 
 function decodeOptions(

@@ -27,6 +27,7 @@ export function openPrompt(
     type: "handoff",
     handle: handle.index,
     epoch: handle.epoch,
+    moved: 0,
     cachedTokens,
     ids: NO_IDS,
     tokenLogprobs: NO_VALUES,

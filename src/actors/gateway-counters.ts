@@ -51,6 +51,8 @@ export class GatewayCounters {
           role: load.role === 0 ? "prefill" : "decode",
           rows: load.rows,
           queued: load.queued,
+          keptRows: load.keptRows,
+          promptTokens: load.queuedTokens,
           steps: load.steps,
           busyMs: load.busyMs,
           draftDepth: load.draftDepth,

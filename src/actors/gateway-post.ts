@@ -7,13 +7,13 @@ import { Ticker } from "./ticker.js";
 
 type Ctx = Context<AppMessage>;
 
-/** What the gateway says to scheduler and decode lanes, and the ticks by which full edges are tried again. */
+/** What the gateway says to scheduler and lanes, and the ticks by which full edges are tried again. */
 export class GatewayPost {
   readonly #credit = new CreditPost();
   readonly #ticker = new Ticker();
   #ctx!: Ctx;
   #scheduler!: Outbox;
-  #decodes: readonly ActorRef[] = [];
+  #lanes: readonly ActorRef[] = [];
 
   /** `retryMs`: after so long a full edge is tried again. */
   constructor(readonly retryMs: number) {}
@@ -33,14 +33,14 @@ export class GatewayPost {
     this.#ctx = ctx;
     const scheduler = ctx.ref("scheduler");
     this.#scheduler ??= new Outbox(scheduler);
-    this.#decodes = ctx.refs("decode");
-    for (const ref of [scheduler, ...this.#decodes]) ctx.watch(ref);
+    this.#lanes = [...ctx.refs("decode"), ...ctx.refs("prefill")];
+    for (const ref of [scheduler, ...this.#lanes]) ctx.watch(ref);
     this.#ticker.clear();
   }
 
-  /** The pair whose decode lane this is; -1 if it is none. */
-  pairOf(ref: ActorRef): number {
-    return this.#decodes.indexOf(ref);
+  /** Whether it is a lane. */
+  isLane(ref: ActorRef): boolean {
+    return this.#lanes.includes(ref);
   }
 
   /** False, and nothing sent, where it would have to wait. */
@@ -58,7 +58,7 @@ export class GatewayPost {
   }
 
   tellCredit(live: LiveRequest): void {
-    this.#credit.tell(this.#ctx, this.#decodes, live);
+    this.#credit.tell(this.#ctx, live);
     if (this.#credit.owing) this.tickWithin(this.retryMs);
   }
 
@@ -80,7 +80,7 @@ export class GatewayPost {
   retry(): void {
     this.#ticker.clear();
     this.#scheduler.flush(this.#ctx);
-    this.#credit.retry(this.#ctx, this.#decodes);
+    this.#credit.retry(this.#ctx);
   }
 
   /** Whether something still waits for room. */

@@ -117,7 +117,7 @@ export class GatewayActor implements Behaviour<AppMessage>, GenerationService {
       case "starved": {
         const live = this.#live.of(message);
         if (!live) return;
-        live.pair = message.pair;
+        live.lane = this.#post.ctx.sender;
         if (live.creditUpTo > message.upTo) this.#post.tellCredit(live);
         return;
       }
@@ -147,11 +147,10 @@ export class GatewayActor implements Behaviour<AppMessage>, GenerationService {
   }
 
   terminated(ref: ActorRef, restarting: boolean): void {
-    const pair = this.#post.pairOf(ref);
-    if (pair >= 0) {
+    if (this.#post.isLane(ref)) {
       // All that the lane had sent has been heard, so what it held then begins again at once: an audit would find
       // out too, but waits for steps of the prefill lane.
-      for (const live of this.#live.all()) if (live.pair === pair && !live.finish) this.#resubmit(live);
+      for (const live of this.#live.all()) if (live.lane === ref && !live.finish) this.#resubmit(live);
       return;
     }
     if (restarting) return;
@@ -219,7 +218,7 @@ export class GatewayActor implements Behaviour<AppMessage>, GenerationService {
       return;
     }
     live.attempt++;
-    live.pair = undefined;
+    live.lane = undefined;
     if (cause !== LOST.preempted) live.interruptions++;
     if (live.interruptions >= this.options.maxAttempts) {
       const reason = `The request was interrupted ${live.interruptions} times: try again later.`;

@@ -129,16 +129,18 @@ export class Holding<H extends Held> {
     });
   }
 
-  /** Tells the scheduler all that is held. */
+  /** Tells the scheduler all that is held, here and in the lane's `other` holding. */
   answer(
     ctx: Context<AppMessage>,
     scheduler: Outbox,
     { generation, serial }: MessageNamed<"audit">,
     role: number,
     pair: number,
+    other?: { values(): Iterable<Held>; advance(generation: number): void },
   ): void {
     this.advance(generation);
-    const held = [...this.#held.values()];
+    other?.advance(generation);
+    const held: Held[] = [...this.#held.values(), ...(other?.values() ?? [])];
     scheduler.send(ctx, {
       type: "audited",
       generation,

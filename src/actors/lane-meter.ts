@@ -7,6 +7,23 @@ import type { AppMessage } from "./messages.js";
 /** Weight of the newest step in the running means: about the last ten steps count. */
 const NEWEST = 0.1;
 
+/** What a lane holds. */
+export interface LaneLoad {
+  readonly rows: number;
+  readonly queued: number;
+  readonly queuedTokens: number;
+  readonly contextTokens: number;
+}
+
+/** What a prefill lane decodes itself: rows, tokens in their KV, and how many requests it ever took to keep. */
+export interface KeptLoad {
+  readonly rows: number;
+  readonly contextTokens: number;
+  readonly taken: number;
+}
+
+const NONE_KEPT: KeptLoad = { rows: 0, contextTokens: 0, taken: 0 };
+
 /** Counts what a lane does, and reports it: to the router for its predictions, to the gateway for metrics. */
 export class LaneMeter {
   taken = 0;
@@ -70,15 +87,19 @@ export class LaneMeter {
     this.#dirty = true;
   }
 
-  /** Sends a report if there is news and it is time; an idle lane's last state is told at once. */
+  /** True when there is news and it is time to report it; an idle lane's last state is told at once. */
+  due(ctx: Context<AppMessage>, idle: boolean): boolean {
+    return this.#dirty && (idle || ctx.now() - this.#reportedAt >= this.reportMs);
+  }
+
+  /** Sends a report. */
   report(
     ctx: Context<AppMessage>,
     to: readonly ActorRef[],
-    idle: boolean,
-    now: { rows: number; queued: number; queuedTokens: number; contextTokens: number },
+    now: LaneLoad,
     speculation?: LaneSpeculation,
+    kept: KeptLoad = NONE_KEPT,
   ): void {
-    if (!this.#dirty || (!idle && ctx.now() - this.#reportedAt < this.reportMs)) return;
     this.#dirty = false;
     this.#reportedAt = ctx.now();
     const kv = this.engine.kv();
@@ -87,6 +108,9 @@ export class LaneMeter {
       role: this.role,
       pair: this.pair,
       ...now,
+      keptRows: kept.rows,
+      keptContext: kept.contextTokens,
+      keptTaken: kept.taken,
       draftDepth: speculation?.depth ?? 0,
       drafted: Float32Array.from(speculation?.counts.drafted ?? []),
       held: Float32Array.from(speculation?.counts.held ?? []),

@@ -6,7 +6,7 @@ import type {
   GenerationRequest,
   GenerationSink,
 } from "../gateway/generation.js";
-import type { TimerId } from "../runtime/actor.js";
+import type { ActorRef, TimerId } from "../runtime/actor.js";
 import { type Journey, UNLIMITED } from "./messages.js";
 import type { PromptRegion } from "./prompt-region.js";
 import { tenantNumber } from "./tenant.js";
@@ -30,8 +30,8 @@ export class LiveRequest {
   /** Output tokens given to the reader. */
   sent = 0;
   creditUpTo: number;
-  /** Decode lane that has sent tokens of this attempt. */
-  pair: number | undefined;
+  /** Lane that decodes this attempt, as far as it has been heard of. */
+  lane: ActorRef | undefined;
   cachedTokens = 0;
   draftTokens = 0;
   acceptedTokens = 0;

@@ -74,6 +74,10 @@ const load = {
   endedHere: f64,
   /** Tokens in the KV over the lane's rows. */
   contextTokens: u32,
+  /** Requests that a prefill lane decodes itself, or will; tokens in their KV; and how many it ever took for that. */
+  keptRows: u32,
+  keptContext: u32,
+  keptTaken: f64,
   /** Recent time of a step, and recent computing time a token, in milliseconds. */
   stepMs: f64,
   tokenMs: f64,
@@ -113,13 +117,20 @@ export const protocol = defineProtocol({
     /** Prompt tokens that the pair's pool is expected to hold, and when the first token is: the router's to set. */
     cached: u32,
     dueAt: f64,
+    /** 1: the prefill lane decodes it too. */
+    keep: u8,
   },
   handoff: {
     ...journey,
     handle: u32,
     epoch: u32,
+    /** 1: the router meant it to stay in the prefill lane. */
+    moved: u8,
     cachedTokens: u32,
-    /** The tokens that prefill drew: sent to the gateway already, and again by the decode lane's first step. */
+    /**
+     * The tokens that the prefill lane drew, of which all but the last are in the KV: sent to the gateway already, and
+     * again by the decode lane's first step.
+     */
     ids: u32s,
     tokenLogprobs: f32s,
     topIds: u32s,

@@ -2,8 +2,10 @@ import type { LaneEngine, RowResult, StepResult, StepRow } from "../engine/engin
 import { chunkTokens, orderPrefills } from "../policy/chunking.js";
 import type { StepCostPrior } from "../policy/step-cost.js";
 import type { ActorRef, Behaviour, Context } from "../runtime/actor.js";
+import type { DecodingOptions } from "./decoding.js";
 import { codeOf, finishOf, tellCancelled, tellFailed, tellLost } from "./endings.js";
 import { Holding } from "./holding.js";
+import { KeptRows } from "./kept-rows.js";
 import { LaneMeter } from "./lane-meter.js";
 import { type AppMessage, CANCEL, FINISH, LOST, type MessageNamed, PREFILL } from "./messages.js";
 import { Outbox } from "./outbox.js";
@@ -14,7 +16,9 @@ export interface PrefillOptions {
   readonly pair: number;
   /** Number of the pair's decode lane in the engine: where sequences are handed over to. */
   readonly decodeLane: number;
+  /** Rows of a step that the engine takes; prompts in a step, at most. */
   readonly maxRows: number;
+  readonly promptRows: number;
   readonly maxBatchTokens: number;
   /** New tokens of a step of offline prompts alone, at most. */
   readonly offlineBatchTokens: number;
@@ -25,18 +29,29 @@ export interface PrefillOptions {
   /** How long to wait for KV blocks before the prompt is given back, and how often to look, in milliseconds. */
   readonly kvPatienceMs: number;
   readonly kvRetryMs: number;
+  /** How it decodes what it is told to keep; absent where it keeps nothing. */
+  readonly kept?: DecodingOptions;
 }
 
 type Ctx = Context<AppMessage>;
 
+/** Rows kept go to the decode lane when prompts for more than so many steps wait. */
+const CROWDED_STEPS = 2;
+
 /**
  * Computes prompts in chunks, several prompts a step, and draws each one's first token, which goes straight to
  * the gateway. The sequence is then handed to the pair's decode lane: from that moment the prompt is not here
- * any more, and a cancel for it is passed on.
+ * any more, and a cancel for it is passed on. What the router wants kept is decoded here, prompts and rows in turns
+ * (kept-rows.ts).
  */
 export class PrefillLane implements Behaviour<AppMessage> {
   readonly #prompts: Holding<PrefillPrompt>;
   readonly #meter: LaneMeter;
+  readonly #kept: KeptRows | undefined;
+  /** Whose turn is next: that of the rows kept, or that of prompts. */
+  #rowsAreNext = false;
+  /** Rows kept that the last report told of. */
+  #keptReported = 0;
   /** Rows of the next step at most: halved when the pool is short of blocks, 1 after a step was refused. */
   #rowLimit: number;
   #shortSince: number | undefined;
@@ -53,12 +68,14 @@ export class PrefillLane implements Behaviour<AppMessage> {
     this.#meter = new LaneMeter(PREFILL, options.pair, engine, options.reportMs, options.stepCost);
     this.#prompts = new Holding(
       (prompt) => {
-        this.#meter.ended++;
+        // The router counts it for the decode lane until it hears otherwise.
+        if (!prompt.keep) this.#meter.ended++;
         prompt.close(engine);
       },
       () => this.#meter.touch(),
     );
-    this.#rowLimit = options.maxRows;
+    this.#rowLimit = options.promptRows;
+    if (options.kept) this.#kept = new KeptRows(options.kept, engine);
   }
 
   started(ctx: Ctx): void {
@@ -67,6 +84,11 @@ export class PrefillLane implements Behaviour<AppMessage> {
     const scheduler = ctx.ref("scheduler");
     this.#audience = [ctx.ref("router"), this.#gateway, scheduler];
     this.#scheduler = new Outbox(scheduler);
+    if (this.#kept) {
+      const tuner = ctx.ref("tuner");
+      this.#kept.started({ gateway: this.#gateway, tuner, scheduler: this.#scheduler });
+      ctx.tell(tuner, { type: "hello", incarnation: ctx.incarnation });
+    }
     ctx.tell(ctx.ref("router"), { type: "hello", incarnation: ctx.incarnation });
     this.#scheduler.send(ctx, { type: "hello", incarnation: ctx.incarnation });
   }
@@ -83,35 +105,49 @@ export class PrefillLane implements Behaviour<AppMessage> {
           this.#prompts.leave(prompt, () =>
             tellCancelled(ctx, this.#gateway, prompt.journey, message.reason),
           );
-        } else ctx.tell(this.#decode, message);
+        } else if (!this.#kept?.decoding.cancel(message, ctx)) ctx.tell(this.#decode, message);
         return;
       }
       case "hold":
         this.#prompts.holdOffline(message);
+        this.#kept?.decoding.rows.holdOffline(message);
         return;
       case "reset":
         this.#prompts.advance(message.generation);
+        this.#kept?.decoding.rows.advance(message.generation);
         ctx.tell(this.#decode, message);
         return;
-      case "audit":
-        this.#prompts.answer(ctx, this.#scheduler, message, PREFILL, this.options.pair);
+      case "audit": {
+        const rows = this.#kept?.decoding.rows;
+        this.#prompts.answer(ctx, this.#scheduler, message, PREFILL, this.options.pair, rows);
         ctx.tell(this.#decode, message);
+        return;
+      }
+      case "credit":
+        // What was handed back has a reader who does not know yet.
+        if (!this.#kept?.decoding.credit(message)) ctx.tell(this.#decode, message);
+        return;
+      case "survival":
+        this.#kept?.decoding.survival(message);
         return;
       case "tick":
         this.#retrying = false;
+        this.#kept?.decoding.tick();
         return;
     }
   }
 
   drained(ctx: Ctx): void {
     this.#scheduler.flush(ctx);
-    if (!ctx.working && !this.#retrying) this.#startStep(ctx);
+    if (!ctx.working) this.#startNext(ctx);
+    this.#kept?.decoding.learn();
     this.#report(ctx);
   }
 
   inspect(): Readonly<Record<string, unknown>> {
     return {
       prompts: this.#prompts.size,
+      kept: this.#kept?.decoding.rows.size ?? 0,
       holds: this.#prompts.holdsOffline,
       generation: this.#prompts.generation,
     };
@@ -124,13 +160,37 @@ export class PrefillLane implements Behaviour<AppMessage> {
   #take(message: MessageNamed<"route">, ctx: Ctx): void {
     this.#prompts.advance(message.generation);
     if (!this.#prompts.admits(message)) return;
-    this.#prompts.put(new PrefillPrompt(message, ctx.bytes(message.prompt), ctx.now(), message));
+    const keep = message.keep === 1 && this.#kept !== undefined;
+    if (keep) this.#kept!.taken++;
+    this.#prompts.put(new PrefillPrompt(message, ctx.bytes(message.prompt), ctx.now(), message, keep));
     this.#meter.taken += message.promptTokens - message.cached;
   }
 
-  #startStep(ctx: Ctx): void {
+  /** A step of prompts or of rows kept, in turns while there are both. */
+  #startNext(ctx: Ctx): void {
+    const kept = this.#kept;
+    if (kept && kept.decoding.rows.size > 0 && this.#crowded) {
+      kept.handBack(this.options.decodeLane, this.#decode, ctx);
+    }
+    if (this.#rowsAreNext && kept?.decoding.startStep(ctx)) {
+      this.#rowsAreNext = false;
+      return;
+    }
+    this.#rowsAreNext = !this.#retrying && this.#startStep(ctx);
+    if (!this.#rowsAreNext) kept?.decoding.startStep(ctx);
+  }
+
+  /** More prompts wait than a few steps compute: rows kept would hold them up. */
+  get #crowded(): boolean {
+    let tokens = 0;
+    for (const prompt of this.#prompts.values()) tokens += prompt.expected;
+    return tokens > CROWDED_STEPS * this.options.maxBatchTokens;
+  }
+
+  /** False when there was nothing to begin. */
+  #startStep(ctx: Ctx): boolean {
     this.#expire(ctx);
-    if (this.#prompts.size === 0) return;
+    if (this.#prompts.size === 0) return false;
     const rows: StepRow[] = [];
     const step: PrefillPrompt[] = [];
     const { maxRows, maxBatchTokens } = this.engine.limits;
@@ -150,7 +210,7 @@ export class PrefillLane implements Behaviour<AppMessage> {
       rows.push(row);
       step.push(prompt);
     }
-    if (rows.length === 0) return;
+    if (rows.length === 0) return false;
     const startedAt = ctx.now();
     this.#prompts.beginStep(step);
     ctx.work(
@@ -163,6 +223,7 @@ export class PrefillLane implements Behaviour<AppMessage> {
       },
       (error) => this.#failStep(error, ctx),
     );
+    return true;
   }
 
   /** The prompt's next chunk; undefined when the engine does not take the prompt at all. */
@@ -179,7 +240,7 @@ export class PrefillLane implements Behaviour<AppMessage> {
   }
 
   #finishStep(rows: readonly StepRow[], result: StepResult, ctx: Ctx): void {
-    this.#rowLimit = this.options.maxRows;
+    this.#rowLimit = this.options.promptRows;
     this.#shortSince = undefined;
     const batch = new TokenBatch();
     const handOffs: (() => void)[] = [];
@@ -204,6 +265,12 @@ export class PrefillLane implements Behaviour<AppMessage> {
     const { handle, journey } = prompt;
     if (!handle) return;
     const startedAt = ctx.now();
+    if (prompt.keep && this.#kept && !this.#crowded) {
+      this.#prompts.forget(prompt);
+      this.#kept.keep(prompt, handle, drawn);
+      ctx.trace("keep", startedAt, journey.request, this.#kept.decoding.rows.size);
+      return;
+    }
     try {
       this.engine.handOver(handle, this.options.decodeLane);
     } catch (error) {
@@ -268,18 +335,33 @@ export class PrefillLane implements Behaviour<AppMessage> {
   }
 
   #report(ctx: Ctx): void {
+    const kept = this.#kept?.decoding;
+    let keptRows = kept?.rows.size ?? 0;
+    if (keptRows !== this.#keptReported) this.#meter.touch();
+    if (!this.#meter.due(ctx, this.#prompts.size + keptRows === 0)) return;
+    this.#keptReported = keptRows;
     let queuedTokens = 0;
     let contextTokens = 0;
+    let keptContext = kept?.load().contextTokens ?? 0;
     for (const prompt of this.#prompts.values()) {
       queuedTokens += prompt.expected;
       contextTokens += prompt.computed;
+      if (!prompt.keep) continue;
+      keptRows++;
+      keptContext += prompt.tokens.length;
     }
-    this.#meter.report(ctx, this.#audience, this.#prompts.size === 0, {
-      rows: this.#prompts.inStep,
-      queued: Math.max(0, this.#prompts.size - this.#prompts.inStep),
-      queuedTokens,
-      contextTokens,
-    });
+    this.#meter.report(
+      ctx,
+      this.#audience,
+      {
+        rows: this.#prompts.inStep,
+        queued: Math.max(0, this.#prompts.size - this.#prompts.inStep),
+        queuedTokens,
+        contextTokens,
+      },
+      kept?.speculation,
+      { rows: keptRows, contextTokens: keptContext, taken: this.#kept?.taken ?? 0 },
+    );
   }
 }
 

@@ -21,6 +21,8 @@ export class PrefillPrompt implements Prefilling, Held {
     readonly since: number,
     /** What the router expects: tokens that are in the cache, and when the first token is due. */
     readonly expects: { readonly cached: number; readonly dueAt: number },
+    /** It is to be decoded here too. */
+    readonly keep: boolean,
   ) {
     this.tokens = copyPrompt(journey, region);
     this.sampling = readSampling(journey, region);
@@ -83,6 +85,7 @@ export class PrefillPrompt implements Prefilling, Held {
       type: "handoff",
       handle: handle.index,
       epoch: handle.epoch,
+      moved: this.keep ? 1 : 0,
       cachedTokens: this.cachedTokens,
       ids: Uint32Array.from(drawn.tokens),
       tokenLogprobs: drawn.logprobs,

@@ -30,6 +30,7 @@ export class Router implements Behaviour<AppMessage> {
   #scheduler!: Outbox;
   #routed = 0;
   #direct = 0;
+  #kept = 0;
 
   constructor(readonly options: RouterOptions) {
     const { pools } = options.prefixes;
@@ -101,7 +102,9 @@ export class Router implements Behaviour<AppMessage> {
   }
 
   inspect(): Readonly<Record<string, unknown>> {
-    return { routed: this.#routed, direct: this.#direct };
+    const { prefill, decode } = this.#guard.roles.lending;
+    const counts = { routed: this.#routed, direct: this.#direct, kept: this.#kept };
+    return { ...counts, prefillLends: prefill, decodeLends: decode };
   }
 
   #route(message: MessageNamed<"route">, ctx: Ctx): void {
@@ -120,22 +123,29 @@ export class Router implements Behaviour<AppMessage> {
     // With every pair down, the first that is to come back has it in its mailbox then.
     const choice = this.#guard.choose(query, ctx.now());
     const pair = choice?.pair ?? this.#gone.indexOf(0);
-    const direct = choice?.direct ?? false;
+    const { direct, keep } = choice ?? { direct: false, keep: false };
     const lane = (direct ? this.#decodes : this.#prefills)[pair];
     if (lane === undefined) return;
     const cached = message.promptTokens - this.#guard.uncached(pair, query);
-    this.#guard.sent(pair, query, direct);
+    this.#guard.sent(pair, query, { direct, keep });
     this.#prefixes.sent(pair % pools, chain);
     this.#routed++;
     if (direct) this.#direct++;
+    if (keep) this.#kept++;
     const { request, attempt, generation } = message;
-    ctx.tell(lane, { ...message, cached, dueAt: startedAt + (choice?.firstTokenMs ?? 0) });
+    ctx.tell(lane, {
+      ...message,
+      cached,
+      dueAt: startedAt + (choice?.firstTokenMs ?? 0),
+      keep: keep ? 1 : 0,
+    });
     ctx.trace("route", startedAt, request, pair);
     this.#scheduler.send(ctx, { type: "routed", request, attempt, generation, pair });
   }
 
   #load(message: MessageNamed<"load">, ctx: Ctx): void {
-    const { taken } = message;
+    const { taken, pair } = message;
+    const now = ctx.now();
     const last = {
       rows: message.lastRows,
       tokens: message.lastTokens,
@@ -143,23 +153,26 @@ export class Router implements Behaviour<AppMessage> {
       ms: message.lastMs,
     };
     if (message.role === 0) {
-      const { queuedTokens, lateMs } = message;
-      this.#guard.prefill(
-        message.pair,
-        { queuedTokens, contextTokens: message.contextTokens, taken, ended: message.endedHere, last, lateMs },
-        ctx.now(),
-      );
+      const { queuedTokens, contextTokens, endedHere: ended, busyMs, lateMs } = message;
+      const { keptRows, keptContext, keptTaken } = message;
+      const kept = { keptRows, keptContext, keptTaken };
+      const signal = { queuedTokens, contextTokens, taken, ended, busyMs, ...kept, last, lateMs };
+      if (this.#guard.prefill(pair, signal, now)) this.#tellRoles(pair, ctx);
       return;
     }
-    this.#guard.decode(message.pair, {
-      rows: message.rows + message.queued,
-      queuedTokens: message.queuedTokens,
-      taken,
-      last,
-      contextTokens: message.contextTokens,
-      drawnPerRow: message.drawnPerRow,
-      spareBlocks: message.spareBlocks,
-    });
+    const { queuedTokens, contextTokens, drawnPerRow, spareBlocks } = message;
+    const rows = message.rows + message.queued;
+    const signal = { rows, queuedTokens, taken, last, contextTokens, drawnPerRow, spareBlocks };
+    if (this.#guard.decode(pair, signal, now)) this.#tellRoles(pair, ctx);
+  }
+
+  /** A pair's lanes begin, or cease, to do each other's work. */
+  #tellRoles(pair: number, ctx: Ctx): void {
+    const { roles } = this.#guard;
+    const decodes = roles.keeps(pair);
+    const computes = roles.computes(pair);
+    ctx.trace("roles", ctx.now(), 0, (decodes ? 1 : 0) + (computes ? 2 : 0));
+    ctx.log("debug", "roles", { pair, prefillLaneDecodes: decodes, decodeLaneComputesPrompts: computes });
   }
 }
 

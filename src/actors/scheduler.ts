@@ -283,7 +283,7 @@ export class Scheduler implements Behaviour<AppMessage> {
     ctx.tell(this.#gateway, { type: "admitted", request, attempt, at: now });
     // Before the request itself, so that lanes make way for it at once.
     this.#updateHold(ctx);
-    ctx.tell(this.#router, { ...journey, type: "route", cached: 0, dueAt: 0 });
+    ctx.tell(this.#router, { ...journey, type: "route", cached: 0, dueAt: 0, keep: 0 });
   }
 
   /** Takes blocks and places of offline work for the interactive request that is next. */

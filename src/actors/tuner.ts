@@ -33,6 +33,8 @@ export class Tuner implements Behaviour<AppMessage> {
         this.#reports++;
         this.#survival.learn(message.news);
         for (const decode of this.#decodes) this.#tell(decode, ctx);
+        // A prefill lane that decodes hears when it has told.
+        if (ctx.sender !== undefined && !this.#decodes.includes(ctx.sender)) this.#tell(ctx.sender, ctx);
         return;
       case "hello":
         // A lane is up again, with nothing learnt.

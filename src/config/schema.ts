@@ -198,10 +198,12 @@ const router = z
      */
     policy: z.enum(ROUTE_POLICIES).default("flowguard"),
     /**
-     * "static": prompts are computed in prefill lanes and answers in decode lanes, always. "balanced": a lane does the
-     * other's work where that is predicted to be faster.
+     * "static": prompts are computed in prefill lanes and answers in decode lanes, always. "balanced": short prompts may
+     * go straight to a decode lane (`directTokens`), and while one kind of lane starves the other does its work too.
+     * "auto": balanced where each lane has a device of its own; where lanes share cores, an idle one's cores are the
+     * other's already, and only short prompts go straight on.
      */
-    roles: z.enum(["static", "balanced"]).default("balanced"),
+    roles: z.enum(["auto", "static", "balanced"]).default("auto"),
     /** Milliseconds a prompt token, and a decode step, until a lane has measured its own: a small model on a CPU. */
     unknownTokenMs: z.number().positive().default(2),
     unknownStepMs: z.number().positive().default(10),
@@ -237,6 +239,13 @@ const router = z
      * times one request's and the loss falls on the same few slow steps.
      */
     directCaution: z.number().nonnegative().default(12),
+    /**
+     * With `roles` balanced: a pair's prefill lane, if it is idle half of the time, decodes too once a step with all the
+     * pair's rows takes so many times what one with a single row does.
+     */
+    lendPressure: z.number().min(1).default(2),
+    /** With `roles` balanced: a pair's decode lane computes prompts of any length once so many whole steps of them wait. */
+    lendSteps: z.number().positive().default(3),
     /** Tokens by which the router tells cached prefixes apart: few enough to matter, many enough to be quick. */
     prefixGrainTokens: count.default(128),
     /** Prefix grains that the router remembers, at most: some 100 bytes each. */

@@ -121,6 +121,10 @@ export interface LaneSnapshot {
   readonly role: "prefill" | "decode";
   readonly rows: number;
   readonly queued: number;
+  /** Sequences that a prefill lane decodes itself, or is to. */
+  readonly keptRows: number;
+  /** Prompt tokens that it has yet to compute. */
+  readonly promptTokens: number;
   readonly steps: number;
   /** Computing time of all its steps, in milliseconds. */
   readonly busyMs: number;

@@ -216,6 +216,12 @@ const COUNTERS: readonly Row<ServiceSnapshot>[] = [
 const LANE_GAUGES: readonly Row<LaneSnapshot>[] = [
   ["streamserve_lane_rows", "Sequences in the lane.", (lane) => lane.rows],
   ["streamserve_lane_queued", "Requests waiting at the lane.", (lane) => lane.queued],
+  ["streamserve_lane_kept_rows", "Sequences that a prefill lane decodes itself.", (lane) => lane.keptRows],
+  [
+    "streamserve_lane_prompt_tokens",
+    "Prompt tokens that the lane has yet to compute.",
+    (lane) => lane.promptTokens,
+  ],
   ["streamserve_lane_steps", "Steps the lane has made.", (lane) => lane.steps],
   ["streamserve_lane_busy_seconds", "Computing time of the lane's steps.", (lane) => lane.busyMs / 1000],
   [

@@ -1,61 +1,24 @@
-import { Pace } from "./pace.js";
+import { PairRoles, type RoleConstants } from "./pair-roles.js";
+import {
+  type AssumedTimes,
+  type DecodeSignal,
+  PairSignals,
+  type PrefillSignal,
+  type Way,
+} from "./pair-signals.js";
 import type { RoutePolicy } from "./route-policy.js";
 
 /**
- * FlowGuard: which stream pair a request goes to. For each pair it predicts the time to the first token and the
- * time per output token from what its lanes last reported and from what has been sent there since; the least
- * predicted cost wins, and of pairs that are as good as equal the one whose turn it is. The formulas are this
- * project's own (see docs/paper.md). Signals lie in typed arrays, a column each, so that a decision among a thousand
- * pairs is one pass over a few kilobytes.
+ * FlowGuard: which stream pair a request goes to, and which of its lanes do what. For each pair it predicts the time to
+ * the first token and the time per output token from what is known of it (pair-signals.ts); the least predicted cost
+ * wins, and of pairs that are as good as equal the one whose turn it is. The formulas are this project's own (see
+ * docs/paper.md).
  */
 
-/** A lane's last step: what it held and how long it took, in milliseconds; 0: none yet. */
-export interface LastStep {
-  readonly rows: number;
-  readonly tokens: number;
-  readonly contextTokens: number;
-  readonly ms: number;
-}
-
-export interface PrefillSignal {
-  /** Tokens waiting or being computed that no cache is expected to hold. */
-  readonly queuedTokens: number;
-  /** Tokens computed or found, of prompts that are still there. */
-  readonly contextTokens: number;
-  /** Such tokens taken ever, in this incarnation. */
-  readonly taken: number;
-  /** Requests ended ever without a hand-off, in this incarnation. */
-  readonly ended: number;
-  readonly last: LastStep;
-  /** How much later than predicted first tokens have come lately, in milliseconds. */
-  readonly lateMs: number;
-}
-
-export interface DecodeSignal {
-  readonly rows: number;
-  /** Requests taken ever, in this incarnation. */
-  readonly taken: number;
-  readonly last: LastStep;
-  /** Prompt tokens of its rows that are still to be computed there. */
-  readonly queuedTokens: number;
-  /** Tokens in the KV of its rows. */
-  readonly contextTokens: number;
-  /** Tokens that a row draws in a step: more than 1 with drafts. */
-  readonly drawnPerRow: number;
-  /** Blocks that are free or could be evicted. */
-  readonly spareBlocks: number;
-}
-
-export interface FlowGuardConstants {
+export interface FlowGuardConstants extends AssumedTimes, RoleConstants {
   readonly policy: RoutePolicy;
   /** Every prompt is computed in a decode lane, whatever else is said here. */
   readonly fused: boolean;
-  /** Assumed computing time a prompt token until a lane has measured it, in milliseconds. */
-  readonly unknownTokenMs: number;
-  /** Assumed time of a decode step until a lane has measured it, in milliseconds. */
-  readonly unknownStepMs: number;
-  /** How much one more row lengthens a decode step until that has been measured, as a share of the step. */
-  readonly rowShare: number;
   /** Rows in a step; more share steps in turn. */
   readonly maxRows: number;
   /** New tokens in a prefill step. */
@@ -91,10 +54,8 @@ export interface RouteQuery {
   readonly cached?: ArrayLike<number>;
 }
 
-export interface RouteChoice {
+export interface RouteChoice extends Way {
   readonly pair: number;
-  /** Straight to the decode lane, which computes the prompt among its rows. */
-  readonly direct: boolean;
   /** Predicted milliseconds to the first token, and per output token after it. */
   readonly firstTokenMs: number;
   readonly tokenMs: number;
@@ -102,31 +63,19 @@ export interface RouteChoice {
 
 /** Lateness of which nothing new is heard is half as much after this time, in milliseconds: some requests' life. */
 const LATE_HALF_MS = 1000;
-/** New tokens a row, with drafts, beyond which a decode step holds a prompt. */
-const MOST_ROW_TOKENS = 4;
+/**
+ * While prefill is full: weight of what the rows of a decode lane wait for a prompt. At 1 bursts cost the slowest answers
+ * 15% a token, at 8 little is lent (`bench routing`, bursts and phases).
+ */
+const LENT_CAUTION = 3;
+const SPLIT: Way = { direct: false, keep: false };
+const DIRECT: Way = { direct: true, keep: false };
+const KEPT: Way = { direct: false, keep: true };
 
 export class FlowGuard {
-  readonly #alive: Uint8Array;
+  readonly roles: PairRoles;
+  readonly #signals: PairSignals;
   readonly #pools: Uint32Array;
-  readonly #queued: Float64Array;
-  readonly #prefillTaken: Float64Array;
-  readonly #prefillSent: Float64Array;
-  readonly #prefillEnded: Float64Array;
-  readonly #prefillPace: Pace;
-  readonly #decodePace: Pace;
-  readonly #lateMs: Float64Array;
-  readonly #prefillAt: Float64Array;
-  readonly #rows: Float64Array;
-  readonly #decodeTaken: Float64Array;
-  readonly #decodeSent: Float64Array;
-  readonly #context: Float64Array;
-  readonly #prefillContext: Float64Array;
-  readonly #drawn: Float64Array;
-  readonly #spare: Float64Array;
-  readonly #blocksSent: Float64Array;
-  /** Prompt tokens in a decode lane that it has yet to compute, and such sent since it said so. */
-  readonly #directQueued: Float64Array;
-  readonly #directSent: Float64Array;
   readonly #cost: Float64Array;
   #turn = 0;
   #random = 0x2545f491;
@@ -137,133 +86,63 @@ export class FlowGuard {
     readonly constants: FlowGuardConstants,
     pools?: ArrayLike<number>,
   ) {
-    const column = () => new Float64Array(pairs);
-    // Two bits a pair: prefill lane alive, decode lane alive.
-    this.#alive = new Uint8Array(pairs).fill(3);
+    this.#signals = new PairSignals(pairs, constants);
+    this.roles = new PairRoles(pairs, constants);
     this.#pools = pools ? Uint32Array.from(pools) : new Uint32Array(pairs);
-    this.#queued = column();
-    this.#prefillTaken = column();
-    this.#prefillSent = column();
-    this.#prefillEnded = column();
-    const { unknownTokenMs, unknownStepMs, rowShare } = constants;
-    this.#prefillPace = new Pace(pairs, {
-      fixedMs: unknownStepMs,
-      firstMs: 1000 * unknownTokenMs,
-      secondMs: 0.1 * 1000 * unknownTokenMs,
-    });
-    this.#decodePace = new Pace(pairs, {
-      fixedMs: unknownStepMs,
-      firstMs: unknownStepMs * rowShare,
-      secondMs: unknownStepMs * rowShare,
-    });
-    this.#lateMs = column();
-    this.#prefillAt = column().fill(-1);
-    this.#rows = column();
-    this.#decodeTaken = column();
-    this.#decodeSent = column();
-    this.#context = column();
-    this.#prefillContext = column();
-    this.#drawn = column().fill(1);
-    this.#spare = column().fill(Number.POSITIVE_INFINITY);
-    this.#blocksSent = column();
-    this.#directQueued = column();
-    this.#directSent = column();
-    this.#cost = column();
+    this.#cost = new Float64Array(pairs);
   }
 
-  /** A prefill lane's report. */
-  prefill(pair: number, signal: PrefillSignal, now: number): void {
-    // A lane that reports is alive: its greeting may have given way to later signals.
-    if ((this.#alive[pair]! & 1) === 0) this.up(pair, "prefill");
-    this.#queued[pair] = signal.queuedTokens;
-    this.#prefillContext[pair] = signal.contextTokens;
-    this.#prefillTaken[pair] = signal.taken;
-    // More taken than sent: counted across a restart of this router or the lane. Nothing is under way then.
-    if (signal.taken > this.#prefillSent[pair]!) this.#prefillSent[pair] = signal.taken;
-    this.#decodeSent[pair]! -= Math.max(0, signal.ended - this.#prefillEnded[pair]!);
-    this.#prefillEnded[pair] = signal.ended;
-    const { rows, tokens, contextTokens, ms } = signal.last;
-    // Each row's tokens attend to its context.
-    const attended = (tokens * (contextTokens + tokens / 2)) / Math.max(1, rows);
-    this.#prefillPace.observe(pair, tokens / 1000, attended / 1e6, ms);
-    this.#lateMs[pair] = signal.lateMs;
-    this.#prefillAt[pair] = now;
+  /** A prefill lane's report; true when the pair's roles change with it. */
+  prefill(pair: number, signal: PrefillSignal, now: number): boolean {
+    this.#signals.prefill(pair, signal, now);
+    return this.#balance(pair, now);
   }
 
-  /** A decode lane's report. */
-  decode(pair: number, signal: DecodeSignal): void {
-    if ((this.#alive[pair]! & 2) === 0) this.up(pair, "decode");
-    this.#rows[pair] = signal.rows;
-    this.#decodeTaken[pair] = signal.taken;
-    if (signal.taken > this.#decodeSent[pair]!) this.#decodeSent[pair] = signal.taken;
-    // A step with a prompt in it is no measure of others.
-    const { rows, tokens, contextTokens, ms } = signal.last;
-    if (tokens <= MOST_ROW_TOKENS * rows) this.#decodePace.observe(pair, rows, contextTokens / 1000, ms);
-    this.#context[pair] = signal.contextTokens;
-    if (signal.drawnPerRow > 0) this.#drawn[pair] = Math.max(1, signal.drawnPerRow);
-    this.#spare[pair] = signal.spareBlocks;
-    this.#blocksSent[pair] = 0;
-    this.#directQueued[pair] = signal.queuedTokens;
-    this.#directSent[pair] = 0;
+  /** A decode lane's report; true when the pair's roles change with it. */
+  decode(pair: number, signal: DecodeSignal, now: number): boolean {
+    this.#signals.decode(pair, signal);
+    return this.#balance(pair, now);
   }
 
   /** A lane died. */
   down(pair: number, role: "prefill" | "decode"): void {
-    this.#alive[pair]! &= role === "prefill" ? 2 : 1;
+    this.#signals.down(pair, role);
+    this.roles.reset(pair);
   }
 
   /** A lane is up with nothing taken: what was sent to its predecessor is not on its way to it. */
   up(pair: number, role: "prefill" | "decode"): void {
-    if (role === "prefill") {
-      this.#alive[pair]! |= 1;
-      this.#queued[pair] = 0;
-      this.#prefillContext[pair] = 0;
-      this.#prefillSent[pair] = 0;
-      this.#prefillTaken[pair] = 0;
-      this.#prefillEnded[pair] = 0;
-      this.#lateMs[pair] = 0;
-      // What died in prefill is not on its way to decode either.
-      this.#decodeSent[pair] = this.#decodeTaken[pair]!;
-      this.#prefillAt[pair] = -1;
-    } else {
-      this.#alive[pair]! |= 2;
-      this.#rows[pair] = 0;
-      this.#decodeSent[pair] = 0;
-      this.#decodeTaken[pair] = 0;
-      this.#directQueued[pair] = 0;
-      this.#directSent[pair] = 0;
-    }
+    this.#signals.up(pair, role);
   }
 
   /** The pair to send to, or undefined when no pair has both lanes alive. */
   choose(query: RouteQuery, now: number): RouteChoice | undefined {
-    let least = Number.POSITIVE_INFINITY;
-    for (let pair = 0; pair < this.pairs; pair++) {
-      const cost = this.#alive[pair] === 3 ? this.#costOf(pair, query, now) : Number.POSITIVE_INFINITY;
-      this.#cost[pair] = cost;
-      if (cost < least) least = cost;
-    }
-    if (least === Number.POSITIVE_INFINITY) return undefined;
+    const { alive } = this.#signals;
     // Of those as good as equal, predictions being what they are, the next in turn: so they share what comes.
-    const enough = least + Math.abs(least) * this.constants.nearShare;
+    const near = 1 + this.constants.nearShare;
+    let enough = Number.POSITIVE_INFINITY;
+    for (let pair = 0; pair < this.pairs; pair++) {
+      const cost = alive[pair] === 3 ? this.#costOf(pair, query, now, enough) : Number.POSITIVE_INFINITY;
+      this.#cost[pair] = cost;
+      if (cost * near < enough) enough = cost * near;
+    }
+    if (enough === Number.POSITIVE_INFINITY) return undefined;
     let pair = this.#turn % this.pairs;
     while (this.#cost[pair]! > enough) pair = pair + 1 === this.pairs ? 0 : pair + 1;
     this.#turn = pair + 1;
-    const direct = this.#goesDirect(pair, query, now);
+    const { direct, keep } = this.#wayIn(pair, query, now);
     return {
       pair,
       direct,
+      keep,
       firstTokenMs: direct ? this.directMs(pair, query) : this.firstTokenMs(pair, query, now),
-      tokenMs: this.tokenMs(pair),
+      tokenMs: keep ? this.#keptTokenMs(pair, 1, 0, now) : this.tokenMs(pair),
     };
   }
 
   /** Accounts for a request sent to a pair: it counts as queued there until the lanes' reports include it. */
-  sent(pair: number, query: RouteQuery, direct = false): void {
-    const column = direct ? this.#directSent : this.#prefillSent;
-    column[pair]! += this.uncached(pair, query);
-    this.#decodeSent[pair]! += 1;
-    this.#blocksSent[pair]! += query.blocks;
+  sent(pair: number, query: RouteQuery, way: Way = SPLIT): void {
+    this.#signals.sent(pair, this.uncached(pair, query), query.blocks, way);
   }
 
   /** Prompt tokens that the pair has to compute. */
@@ -274,50 +153,33 @@ export class FlowGuard {
   /** Predicted wait, computation and hand-off until the first token, in milliseconds. */
   firstTokenMs(pair: number, query: RouteQuery, now: number): number {
     const c = this.constants;
-    const ahead = this.#ahead(pair);
-    const missing = Math.max(0, query.blocks + this.#blocksSent[pair]! - this.#spare[pair]!);
-    const tokens = ahead + this.uncached(pair, query);
+    const s = this.#signals;
+    const ahead = s.ahead[pair]!;
+    const uncached = this.uncached(pair, query);
+    const missing = Math.max(0, query.blocks + s.blocksSent[pair]! - s.spare[pair]!);
+    const tokens = ahead + uncached;
     const steps = Math.ceil(tokens / c.stepTokens);
-    const pace = this.#prefillPace;
-    const own = (query.promptTokens * this.uncached(pair, query)) / 2e6;
+    const pace = s.prefillPace;
+    const own = (query.promptTokens * uncached) / 2e6;
     let ms = (tokens / 1000) * pace.firstMs + steps * pace.fixedMs + own * pace.secondMs;
     ms *= pace.factor(pair);
     ms += query.blocks * c.handOffBlockMs + missing * c.missingBlockMs;
-    const age = this.#prefillAt[pair]! < 0 ? 0 : now - this.#prefillAt[pair]!;
+    const at = s.prefillAt[pair]!;
+    const age = at < 0 ? 0 : now - at;
     if (ahead > 0) ms += Math.max(0, age - c.staleMs);
-    return ms + (this.#lateMs[pair]! * LATE_HALF_MS) / (LATE_HALF_MS + age);
+    const late = s.lateMs[pair]!;
+    return late > 0 ? ms + (late * LATE_HALF_MS) / (LATE_HALF_MS + age) : ms;
   }
 
   /** Predicted time to the first token in the decode lane itself: the step in hand, then one with the prompt in it. */
   directMs(pair: number, query: RouteQuery): number {
-    const pace = this.#decodePace;
-    const rows = this.requests(pair);
-    const step = pace.fixedMs + pace.firstMs * rows + (pace.secondMs * this.#context[pair]!) / 1000;
+    const s = this.#signals;
+    const pace = s.decodePace;
+    const rows = s.requests[pair]!;
+    const step = pace.fixedMs + pace.firstMs * rows + (pace.secondMs * s.context[pair]!) / 1000;
     const steps = rows > 0 ? 2 : 1;
-    const ahead = this.#directQueued[pair]! + this.#directSent[pair]!;
-    return (steps * step + this.#promptMs(ahead + this.uncached(pair, query))) * pace.factor(pair);
-  }
-
-  /** What so many prompt tokens add to a step, at the common pace. */
-  #promptMs(tokens: number): number {
-    return (tokens / 1000) * this.#prefillPace.firstMs;
-  }
-
-  #goesDirect(pair: number, query: RouteQuery, now: number): boolean {
-    if (this.constants.fused) return true;
-    const tokens = this.uncached(pair, query);
-    if (this.constants.policy !== "flowguard" || !this.#mayGoDirect(pair, tokens)) return false;
-    return this.directMs(pair, query) + this.#disturbance(pair, tokens) < this.firstTokenMs(pair, query, now);
-  }
-
-  /** A short prompt, and others before it on the usual way: an idle prefill lane disturbs nobody. */
-  #mayGoDirect(pair: number, tokens: number): boolean {
-    return tokens <= this.constants.directTokens && this.#ahead(pair) > 0;
-  }
-
-  /** Prompt tokens in the pair's prefill lane or on their way there. */
-  #ahead(pair: number): number {
-    return this.#queued[pair]! + Math.max(0, this.#prefillSent[pair]! - this.#prefillTaken[pair]!);
+    const tokens = s.directAhead(pair) + this.uncached(pair, query);
+    return (steps * step + this.#promptMs(tokens)) * pace.factor(pair);
   }
 
   /** Predicted time per output token with this request among the rows, in milliseconds. */
@@ -325,59 +187,119 @@ export class FlowGuard {
     return this.#tokenMsOf(pair, this.requests(pair) + 1, 0);
   }
 
-  /** Requests in the pair's lanes or on their way there. */
+  /** Requests in the pair's lanes or on their way there, but for those that its prefill lane decodes. */
   requests(pair: number): number {
-    return this.#rows[pair]! + this.#coming(pair);
+    return this.#signals.requests[pair]!;
   }
 
-  /** Milliseconds a token with so many rows, of which a new one brings `context` tokens. */
-  #tokenMsOf(pair: number, rows: number, context: number): number {
-    const pace = this.#decodePace;
-    const inStep = Math.min(rows, this.constants.maxRows);
-    const turns = rows / Math.max(1, inStep);
-    const coming = this.#ahead(pair) + this.#prefillContext[pair]!;
-    const all = this.#context[pair]! + coming + context;
-    const ms = pace.fixedMs + pace.firstMs * inStep + (pace.secondMs * all) / (1000 * Math.max(1, turns));
-    return (ms * pace.factor(pair) * Math.max(1, turns)) / this.#drawn[pair]!;
+  #balance(pair: number, now: number): boolean {
+    if (!this.constants.balanced) return false;
+    const s = this.#signals;
+    const { fixedMs, firstMs, secondMs } = s.decodePace;
+    const rows = s.requests[pair]! + s.kept(pair);
+    const turns = Math.max(1, rows / this.constants.maxRows);
+    const context = s.context[pair]! + s.keptContext[pair]!;
+    const all = turns * (fixedMs + (firstMs * rows) / turns + (secondMs * context) / (1000 * turns));
+    return this.roles.observe(pair, {
+      decode: all / (fixedMs + firstMs),
+      prefillSteps: (s.ahead[pair]! + s.directAhead(pair)) / this.constants.stepTokens,
+      prefillBusy: s.busyShare(pair, now),
+    });
   }
 
-  /** Requests on their way to the pair's decode lane. */
-  #coming(pair: number): number {
-    // `decodeSent` counts from routing, `taken` from adoption: the difference is in prefill or on its way.
-    return Math.max(0, this.#decodeSent[pair]! - this.#decodeTaken[pair]!);
+  /** What so many prompt tokens add to a step, at the common pace. */
+  #promptMs(tokens: number): number {
+    return (tokens / 1000) * this.#signals.prefillPace.firstMs;
   }
 
-  /** The first token by the better way, with what that costs the rows on it. */
-  #firstTokenCost(pair: number, query: RouteQuery, now: number): number {
-    if (this.constants.fused) return this.directMs(pair, query);
+  /** The way of least cost through a pair. */
+  #wayIn(pair: number, query: RouteQuery, now: number): Way {
+    if (this.constants.fused) return DIRECT;
+    if (this.constants.policy !== "flowguard") return SPLIT;
     const first = this.firstTokenMs(pair, query, now);
-    const tokens = this.uncached(pair, query);
-    if (!this.#mayGoDirect(pair, tokens)) return first;
-    return Math.min(first, this.directMs(pair, query) + this.#disturbance(pair, tokens));
+    const split = this.#outputCost(pair, query);
+    if (this.roles.keeps(pair) && this.#keptCost(pair, query, now) < split) return KEPT;
+    return this.#directCost(pair, query) < first ? DIRECT : SPLIT;
   }
 
-  /** What so many prompt tokens in its steps cost the decode lane: each row there waits for them once. */
-  #disturbance(pair: number, tokens: number): number {
-    const { directCaution } = this.constants;
-    return directCaution * this.requests(pair) * this.#promptMs(tokens) * this.#decodePace.factor(pair);
+  /** The first token straight from the decode lane, with what that costs the rows there; endless where it may not go. */
+  #directCost(pair: number, query: RouteQuery): number {
+    const tokens = this.uncached(pair, query);
+    const lent = this.roles.computes(pair);
+    // A short prompt, and others before it on the usual way: an idle prefill lane disturbs nobody.
+    const may = lent || (tokens <= this.constants.directTokens && this.#signals.ahead[pair]! > 0);
+    if (!may) return Number.POSITIVE_INFINITY;
+    // Each row there waits for the prompt once; while prefill is full, what waits there is none of them.
+    const { rows, requests, decodePace } = this.#signals;
+    const weight = lent ? LENT_CAUTION * rows[pair]! : this.constants.directCaution * requests[pair]!;
+    return this.directMs(pair, query) + weight * this.#promptMs(tokens) * decodePace.factor(pair);
+  }
+
+  /** Milliseconds a token with so many rows in the decode lane, of which a new one brings `context` tokens. */
+  #tokenMsOf(pair: number, rows: number, context: number): number {
+    const s = this.#signals;
+    const pace = s.decodePace;
+    const inStep = Math.min(rows, this.constants.maxRows);
+    const turns = Math.max(1, rows / Math.max(1, inStep));
+    const all = s.context[pair]! + s.ahead[pair]! + s.prefillContext[pair]! + context;
+    const ms = pace.fixedMs + pace.firstMs * inStep + (pace.secondMs * all) / (1000 * turns);
+    return (ms * pace.factor(pair) * turns) / s.drawn[pair]!;
+  }
+
+  /** Milliseconds a token in the prefill lane with so many rows more than it keeps, which bring `context` tokens. */
+  #keptTokenMs(pair: number, more: number, context: number, now: number): number {
+    const s = this.#signals;
+    const { fixedMs, firstMs, secondMs } = s.decodePace;
+    const all = s.keptContext[pair]! + context;
+    const ms = fixedMs + firstMs * (s.kept(pair) + more) + (secondMs * all) / 1000;
+    // Steps of prompts come between.
+    const left = Math.max(0.05, 1 - s.busyShare(pair, now));
+    return (ms * s.prefillPace.factor(pair)) / (left * s.drawn[pair]!);
+  }
+
+  /** The output in the decode lane. What the rows already there lose counts beside what this one gets. */
+  #outputCost(pair: number, query: RouteQuery): number {
+    const { requests, decodePace, drawn } = this.#signals;
+    const rows = requests[pair]!;
+    const { promptTokens } = query;
+    const own = this.#tokenMsOf(pair, rows + 1, promptTokens);
+    const row = decodePace.firstMs + (decodePace.secondMs * promptTokens) / 1000;
+    const more =
+      rows < this.constants.maxRows
+        ? (row * decodePace.factors[pair]!) / drawn[pair]!
+        : own - this.#tokenMsOf(pair, rows, 0);
+    return query.outputTokens * (own + this.constants.othersShare * rows * more);
+  }
+
+  /** The same in the prefill lane. */
+  #keptCost(pair: number, query: RouteQuery, now: number): number {
+    const rows = this.#signals.kept(pair);
+    const own = this.#keptTokenMs(pair, 1, query.promptTokens, now);
+    const others = rows * (own - this.#keptTokenMs(pair, 0, 0, now));
+    return query.outputTokens * (own + this.constants.othersShare * others);
   }
 
   /** What the computation of its prompt costs those who come later. */
   #burden(pair: number, query: RouteQuery): number {
-    const ms = (this.uncached(pair, query) / 1000) * this.#prefillPace.firstMs;
-    return this.constants.burden * ms * this.#prefillPace.factor(pair);
+    const ms = this.#promptMs(this.uncached(pair, query));
+    return this.constants.burden * ms * this.#signals.prefillPace.factor(pair);
   }
 
-  #costOf(pair: number, query: RouteQuery, now: number): number {
+  /** Cost of a pair, 0 or more; where it is above `enough`, at least something above that. */
+  #costOf(pair: number, query: RouteQuery, now: number, enough: number): number {
     switch (this.constants.policy) {
       case "flowguard": {
-        const rows = this.requests(pair);
-        const own = this.#tokenMsOf(pair, rows + 1, query.promptTokens);
-        // What the rows already there lose counts as much as what this one gets.
-        const others = rows * (own - this.#tokenMsOf(pair, rows, 0));
-        const first = this.constants.firstTokenWeight * this.#firstTokenCost(pair, query, now);
-        const prefill = first + this.#burden(pair, query);
-        return prefill + query.outputTokens * (own + this.constants.othersShare * others);
+        const split = this.#outputCost(pair, query);
+        const output = this.roles.keeps(pair) ? Math.min(split, this.#keptCost(pair, query, now)) : split;
+        const afterFirst = output + this.#burden(pair, query);
+        // Most pairs are out of the question by now.
+        if (afterFirst > enough) return afterFirst;
+        if (this.constants.fused)
+          return afterFirst + this.constants.firstTokenWeight * this.directMs(pair, query);
+        const direct = this.#directCost(pair, query);
+        return (
+          afterFirst + this.constants.firstTokenWeight * Math.min(this.firstTokenMs(pair, query, now), direct)
+        );
       }
       case "round-robin":
         return 0;
@@ -387,7 +309,7 @@ export class FlowGuard {
         this.#random ^= this.#random << 5;
         return 1 + (this.#random >>> 0);
       case "least-loaded":
-        return this.requests(pair);
+        return this.requests(pair) + this.#signals.kept(pair);
       case "prefix":
         return this.uncached(pair, query);
     }

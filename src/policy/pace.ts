@@ -28,7 +28,9 @@ export class Pace {
   readonly #limit: Float64Array;
   readonly #gain = new Float64Array(SIZE);
   readonly #x = new Float64Array(SIZE);
-  readonly #factors: Float64Array;
+  readonly #measured: Float64Array;
+  /** How many times longer each lane takes than the common pace: 1 where the difference may be noise. */
+  readonly factors: Float64Array;
 
   constructor(
     readonly lanes: number,
@@ -37,7 +39,8 @@ export class Pace {
     this.#weights = Float64Array.of(prior.fixedMs, prior.firstMs, prior.secondMs);
     this.#limit = this.#weights.map((weight) => DOUBT * Math.max(weight * weight, 1e-12));
     for (let i = 0; i < SIZE; i++) this.#covariance[i * SIZE + i] = this.#limit[i]!;
-    this.#factors = new Float64Array(lanes).fill(1);
+    this.#measured = new Float64Array(lanes).fill(1);
+    this.factors = new Float64Array(lanes).fill(1);
   }
 
   /** Milliseconds of a step whatever its size, and for each unit of a measure, at the common pace. */
@@ -55,8 +58,7 @@ export class Pace {
 
   /** How many times longer this lane takes than the common pace. */
   factor(lane: number): number {
-    const factor = this.#factors[lane]!;
-    return Math.abs(factor - 1) <= LIKE_OTHERS ? 1 : factor;
+    return this.factors[lane]!;
   }
 
   /** A step of `lane` of these measures took `ms`. */
@@ -69,7 +71,9 @@ export class Pace {
     const w = this.#weights;
     const predicted = w[0]! + w[1]! * first + w[2]! * second;
     const ratio = Math.min(MOST_FACTOR, Math.max(LEAST_FACTOR, ms / Math.max(predicted, 1e-6)));
-    this.#factors[lane]! += (ratio - this.#factors[lane]!) * NEWEST;
+    const factor = this.#measured[lane]! + (ratio - this.#measured[lane]!) * NEWEST;
+    this.#measured[lane] = factor;
+    this.factors[lane] = Math.abs(factor - 1) <= LIKE_OTHERS ? 1 : factor;
     this.#learn(ms / this.factor(lane), predicted);
   }
 

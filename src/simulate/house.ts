@@ -110,7 +110,14 @@ export class House {
       return { behaviour: decodeLane, resources };
     };
     const calibrations = { prefill: calibration(cost), decode: calibration(decodeCost) };
-    const deployed = deployment(config, { totalBlocks, blockTokens, ownPools, calibrations, engine: {} });
+    const deployed = deployment(config, {
+      totalBlocks,
+      blockTokens,
+      ownPools,
+      ownDevices: true,
+      calibrations,
+      engine: {},
+    });
     this.edges = deployed.edges;
     this.simulation = new Simulation(deployed, {
       ...options.simulation,

@@ -37,9 +37,12 @@ export interface Topology {
   readonly stepNoise: number;
   /** Anything else of the scheduler's configuration; what is absent has its default. */
   readonly scheduler?: SchedulerSettings;
+  /** The same of the router's. */
+  readonly router?: RouterSettings;
 }
 
 export type SchedulerSettings = NonNullable<z.input<typeof configSchema>["scheduler"]>;
+export type RouterSettings = NonNullable<z.input<typeof configSchema>["router"]>;
 
 export interface PlannedRequest {
   /** Milliseconds after the start, or, with `after`, after the end of that request (a closed loop). */

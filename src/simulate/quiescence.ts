@@ -6,7 +6,7 @@ import type { Topology } from "./plan.js";
 const NOTHING: Readonly<Record<string, readonly string[]>> = {
   gateway: ["live", "outbox"],
   scheduler: ["waiting", "running", "reservedBlocks"],
-  prefill: ["prompts"],
+  prefill: ["prompts", "kept"],
   decode: ["rows"],
 };
 

@@ -6,6 +6,7 @@ import {
   type Plan,
   type PlannedRequest,
   prefillLane,
+  type RouterSettings,
   type SchedulerSettings,
   type Topology,
   type Trigger,
@@ -34,10 +35,11 @@ export function planOf(seed: number, count?: number): Plan {
       ? randomFaults(source, topology)
       : [...faultsOfEveryKind(source, topology, spanMs), ...randomFaults(source, topology)];
   const more = random.fork();
+  const router = randomRouter(random.fork());
   return {
     name: `seed ${seed}`,
     seed,
-    topology: { ...topology, scheduler: randomScheduler(more) },
+    topology: { ...topology, scheduler: randomScheduler(more), router },
     requests: randomTenants(more, requests),
     faults,
   };
@@ -50,6 +52,15 @@ function randomScheduler(random: Random): SchedulerSettings {
     lengthMemory: random.pick([4, 64]),
     offlinePatienceMs: random.pick([300, 60_000, 60_000]),
     interactive: { ttftMs: random.pick([0, 500, 30_000]), tpotMs: random.pick([0, 0, 20]) },
+  };
+}
+
+/** From lanes that keep to their roles to ones that do each other's work at the slightest cause. */
+function randomRouter(random: Random): RouterSettings {
+  return {
+    roles: random.pick(["auto", "auto", "auto", "static"]),
+    lendPressure: random.pick([1, 1.2, 2]),
+    lendSteps: random.pick([0.1, 0.5, 3]),
   };
 }
 

@@ -14,6 +14,7 @@ export function configOf(topology: Topology): Config {
       maxRunning: topology.maxRunning,
       ...topology.scheduler,
     },
+    router: { ...topology.router },
     speculation: { maxDepth: topology.maxDepth },
     runtime: { ringBytes, promptSlabBytes: topology.promptSlabBytes },
   });
