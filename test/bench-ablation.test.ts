@@ -40,7 +40,7 @@ test("a run's figures: percentiles over what was answered, rates over the whole 
 
 test("the simulator compares a scheduler with FIFO in one table, with plots", async () => {
   const { stdout, report } = await ablation(
-    ...["--where", "simulated", "--part", "scheduler", "--requests", "60"],
+    ...["--where", "simulated", "--part", "scheduler", "--requests", "200"],
     ...["--plots", join(directory, "plot")],
   );
   expect(stdout).toMatch(/Ablation, simulated A800 pairs/);
