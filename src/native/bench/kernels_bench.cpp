@@ -255,6 +255,76 @@ void bench_attention(const Kernels& kernels, const Ceilings& one, KvFormat forma
   }
 }
 
+// Attention of a whole decode step with much context, KV paged as the pool keeps it, heads and segments
+// shared out over the team; beside it the same bytes merely read.
+void bench_long(const Kernels& kernels, Team& team, KvFormat format) {
+  constexpr uint32_t layers = 30;
+  constexpr uint32_t kv_heads = 3;
+  constexpr uint32_t heads = 3;
+  constexpr uint32_t head_dim = 64;
+  constexpr uint32_t context = 8192;
+  constexpr uint32_t segments_a_chunk = 2048 / kAttentionSegment;
+  constexpr uint32_t segments = attention_segments(context);
+  constexpr uint32_t blocks = context / kKvBlockTokens;
+  const size_t part = kv_part_words(format, head_dim, kKvBlockTokens);
+  const size_t block_words = size_t{layers} * kv_heads * 2 * part;
+  const Bytes kv = random_bytes(blocks * block_words * 2, false);
+  std::vector<const uint16_t*> table;
+  for (uint32_t b = 0; b < blocks; b++)
+    table.push_back(reinterpret_cast<uint16_t*>(kv.get()) + b * block_words);
+  const std::vector<float> queries = random_floats(9 * kv_heads * heads * head_dim);
+  std::vector<float> out(queries.size());
+  for (const uint32_t positions : {1U, 9U}) {
+    const size_t partial = positions * heads * attention_partial_floats(head_dim);
+    const Bytes partials = random_bytes(kv_heads * segments * partial * 4, false);
+    std::vector<Bytes> scratch;
+    for (uint32_t t = 0; t < team.threads(); t++)
+      scratch.push_back(random_bytes(kernels.attention_scratch_floats(head_dim) * 4, false));
+    const auto task = [&](uint32_t layer, uint32_t head) {
+      const size_t key = (size_t{layer} * kv_heads + head) * 2 * part;
+      const size_t stride = size_t{kv_heads} * heads * head_dim;
+      return AttentionTask{queries.data() + head * heads * head_dim,
+                           stride,
+                           out.data() + head * heads * head_dim,
+                           stride,
+                           positions,
+                           heads,
+                           context - positions + 1,
+                           table.data(),
+                           key,
+                           key + part,
+                           0,
+                           0,
+                           format};
+    };
+    const double seconds = best_seconds([&] {
+      for (uint32_t layer = 0; layer < layers; layer++) {
+        std::atomic<uint32_t> next{0};
+        team.run([&](uint32_t t) {
+          auto* floats = reinterpret_cast<float*>(scratch[t].get());
+          auto* all = reinterpret_cast<float*>(partials.get());
+          for (uint32_t chunk; (chunk = next.fetch_add(1)) < kv_heads * segments / segments_a_chunk;) {
+            const uint32_t head = chunk / (segments / segments_a_chunk);
+            const uint32_t begin = chunk % (segments / segments_a_chunk) * segments_a_chunk;
+            kernels.attention_partials(task(layer, head), head_dim, 0.125F, begin, begin + segments_a_chunk,
+                                       all + (head * segments + begin) * partial, floats);
+          }
+        });
+        for (uint32_t head = 0; head < kv_heads; head++) {
+          kernels.attention_join(task(layer, head), head_dim,
+                                 reinterpret_cast<float*>(partials.get()) + head * segments * partial,
+                                 segments, reinterpret_cast<float*>(scratch[0].get()));
+        }
+      }
+    });
+    const double bytes = static_cast<double>(blocks * block_words * 2);
+    const double macs = 2.0 * layers * kv_heads * heads * head_dim * positions * context;
+    std::printf("%-12s x%u step's attention at %u, %s, %u positions: %.2f ms, %.1f GB/s of KV, %.1f GMAC/s\n",
+                kernels.name, team.threads(), context, format == KvFormat::kInt8 ? "int8" : "f16", positions,
+                seconds * 1e3, bytes / seconds * 1e-9, macs / seconds * 1e-9);
+  }
+}
+
 void bench_rows(const Kernels& kernels) {
   constexpr uint32_t tokens = 64;
   for (const uint32_t cols : {576U, 1536U}) {
@@ -294,6 +364,10 @@ void bench_family(const Kernels& kernels, uint32_t threads, const char* what) {
     bench_attention(kernels, one, KvFormat::kFloat16);
     bench_attention(kernels, one, KvFormat::kInt8);
   }
+  if (wanted("long")) {
+    bench_long(kernels, team, KvFormat::kFloat16);
+    bench_long(kernels, team, KvFormat::kInt8);
+  }
   if (wanted("rows")) bench_rows(kernels);
 }
 
@@ -305,7 +379,7 @@ int main(int count, char** arguments) {
   const int threads = count > 2 ? std::atoi(arguments[2]) : 1;
   const char* what = count > 3 ? arguments[3] : "";
   if (threads < 1 || threads > 256) {
-    std::fprintf(stderr, "usage: kernels-bench [family|all] [threads] [shapes|model|attention|rows]\n");
+    std::fprintf(stderr, "usage: kernels-bench [family|all] [threads] [shapes|model|attention|long|rows]\n");
     return 2;
   }
   bool any = false;

@@ -1,14 +1,20 @@
 // Attention over paged KV. Include after a lanes_*.h.
 //
-// Rows are (position, head) pairs; up to kRowsMost of them go over the KV together, so that each load and
-// widening of K and V serves many. For each row and block: s = q.K (32 tokens, each a chain over d), the
-// running maximum, p = 2^(s - max), running sums in 32 lanes, o = o * correction + p V (each element a chain
-// over tokens). The scales of int8 KV are the tokens': a key's goes to its scores, a value's to its p. Blocks
-// are taken in order of position and a row computes nothing beyond its own context and
-// window, so grouping changes no bit. Online softmax: Milakov and Gimelshein, arXiv 1805.02867; tiling as in
-// FlashAttention, arXiv 2205.14135.
+// The context is cut into segments of kAttentionSegment tokens, by position. A segment by itself gives each
+// row a partial: its largest score, the sum of p = 2^(score - largest), and the outputs p V. Partials are
+// joined in order of position (attention_join.h), by whoever has them all, so a context may be shared out
+// over threads and its result stays the same. Online softmax: Milakov and Gimelshein, arXiv 1805.02867;
+// tiling as in FlashAttention, arXiv 2205.14135, and sharing out a context as in Flash-Decoding (Dao et al.,
+// 2023).
+//
+// Rows are (position, head) pairs; up to kRowsMost of them go over a segment together, so that each load and
+// widening of K and V serves many. For each row: s = q.K, each a chain over d; the largest; p, its sums in 32
+// lanes, block after block; outputs, each a chain over tokens. The scales of int8 KV are the tokens': a key's
+// goes to its scores, a value's to its p. A row computes nothing beyond its own context and window, so
+// grouping changes no bit.
 #pragma once
 
+#include "attention_join.h"
 #include "exponential.h"
 #include "kernels.h"
 
@@ -17,8 +23,9 @@ namespace {
 
 // log2(e): scores in powers of two need no conversion for exp2.
 inline constexpr float kLog2E = 1.44269502F;
-// Widest head dimension, which bounds the scratch.
-inline constexpr uint32_t kHeadDimMost = 256;
+// Rows whose queries and partials are kept at a time: they read a segment once from memory, and then from the
+// caches. Sixteen positions of three heads.
+inline constexpr uint32_t kRowsTogether = 48;
 
 // Sixteen keys or values of a head from the `index`-th on.
 template <KvFormat kFormat>
@@ -42,263 +49,400 @@ inline Lanes scaled(const Lanes& x, const uint16_t* part, uint32_t head_dim, uin
   }
 }
 
-// kRowsMost: rows in a pass. kWide: vectors of 16 lanes that a register tile of kRowsMost rows spans.
-template <uint32_t kRowsMost, uint32_t kWide>
-struct AttentionKernel {
-  static_assert(kKvBlockTokens == 2 * kLanes && (kWide == 1 || kWide == 2) && kRowsMost <= kLanes);
-
-  // Floats of scratch: queries [head_dim][rows], probabilities [rows][32], sums [rows][32], outputs
-  // [rows][head_dim].
-  static size_t scratch_floats(uint32_t head_dim) {
-    return kRowsMost * (2 * static_cast<size_t>(head_dim) + 2 * kKvBlockTokens);
+// Some rows of a task over one segment.
+template <uint32_t kRows, KvFormat kFormat, uint32_t kRegisters>
+class SegmentPass {
+ public:
+  // queries: [head_dim][kRows], scaled. probabilities: scratch, [kRows][kAttentionSegment].
+  SegmentPass(const AttentionTask& task, uint32_t head_dim, uint32_t first_row, uint32_t segment,
+              const float* queries, float* probabilities)
+      : task_(task),
+        cap_(task.soft_cap * kLog2E),
+        head_dim_(head_dim),
+        first_block_(segment * kSegmentBlocks),
+        queries_(queries),
+        probabilities_(probabilities) {
+    const uint32_t first_token = segment * kAttentionSegment;
+    for (uint32_t r = 0; r < kRows; r++) {
+      const uint32_t context = task.context + (first_row + r) / task.heads;
+      const uint32_t start = task.window > 0 && context > task.window ? context - task.window : 0;
+      from_[r] = within_segment(start, first_token);
+      valid_[r] = within_segment(context, first_token);
+    }
   }
 
-  template <uint32_t kRows, KvFormat kFormat>
-  struct Pass {
-    const AttentionTask& task;
-    float cap;  // of the scores, which are in powers of two
-    uint32_t head_dim;
-    uint32_t first_row;
-    float* queries;
-    float* probabilities;
-    float* sums;
-    float* outputs;
-    float peaks[kLanes];  // of each row, in lanes
-    uint32_t contexts[kRows];
-    uint32_t starts[kRows];  // of each row's window
-
-    void begin(float scale) {
+  // The partials of the rows, side by side.
+  void run(float* partials) {
+    // Rows are in order of position: the first looks back furthest, the last has the longest context.
+    begin_ = from_[0] / kKvBlockTokens;
+    end_ = (valid_[kRows - 1] + kKvBlockTokens - 1) / kKvBlockTokens;
+    score_blocks();
+    const size_t stride = attention_partial_floats(head_dim_);
+    for (uint32_t r = 0; r < kRows; r++) soften(r, partials + r * stride);
+    // Tokens [from, valid) are seen by a row, [shared_from, shared) by all.
+    const uint32_t shared_from = from_[kRows - 1];
+    const uint32_t shared = valid_[0];
+    if (shared_from >= shared) {
+      for (uint32_t r = 0; r < kRows; r++) accumulate_all<1, true>(partials, r, from_[r], valid_[r]);
+      return;
+    }
+    for (uint32_t r = 0; r < kRows; r++) {
+      if (from_[r] < shared_from) accumulate_all<1, true>(partials, r, from_[r], shared_from);
+    }
+    if (from_[0] < shared_from) {
       for (uint32_t r = 0; r < kRows; r++) {
-        const uint32_t position = (first_row + r) / task.heads;
-        const uint32_t head = (first_row + r) % task.heads;
-        const float* query =
-            task.queries + position * task.query_stride + static_cast<size_t>(head) * head_dim;
-        for (uint32_t d = 0; d < head_dim; d++) queries[d * kRows + r] = query[d] * scale;
-        contexts[r] = task.context + position;
-        starts[r] = task.window > 0 && contexts[r] > task.window ? contexts[r] - task.window : 0;
-        peaks[r] = -__builtin_huge_valf();
-        store(sums + r * kKvBlockTokens, zero());
-        store(sums + r * kKvBlockTokens + kLanes, zero());
-        for (uint32_t d = 0; d < head_dim; d += kLanes) store(outputs + r * head_dim + d, zero());
+        if (from_[r] == shared_from) accumulate_all<1, true>(partials, r, shared_from, shared_from);
+      }
+      accumulate_all<kRows, false>(partials, 0, shared_from, shared);
+    } else {
+      accumulate_all<kRows, true>(partials, 0, shared_from, shared);
+    }
+    for (uint32_t r = 0; r < kRows; r++) {
+      if (valid_[r] > shared) accumulate_all<1, false>(partials, r, shared, valid_[r]);
+    }
+  }
+
+ private:
+  static constexpr uint32_t kSegmentBlocks = kAttentionSegment / kKvBlockTokens;
+  static constexpr uint32_t kElement = kFormat == KvFormat::kFloat16 ? 2 : 1;  // bytes
+  static constexpr uint32_t kLine = 64;
+
+  // Vectors that `rows` rows may span in registers.
+  static constexpr uint32_t span_of(uint32_t rows, uint32_t most) {
+    uint32_t span = 1;
+    while (2 * span <= most && 2 * span * rows <= kRegisters) span *= 2;
+    return span;
+  }
+
+  // How many tokens of the segment that begins at `first_token` lie before position `end`.
+  static uint32_t within_segment(uint32_t end, uint32_t first_token) {
+    const uint32_t left = end > first_token ? end - first_token : 0;
+    return left < kAttentionSegment ? left : kAttentionSegment;
+  }
+
+  const uint16_t* keys(uint32_t block) const { return task_.blocks[first_block_ + block] + task_.key_offset; }
+  const uint16_t* values(uint32_t block) const {
+    return task_.blocks[first_block_ + block] + task_.value_offset;
+  }
+
+  // What will be read after the keys, or the values, of a block: asked for while they are worked on, because
+  // too little of it fits the processor's own look-ahead.
+  const uint16_t* after_keys(uint32_t block) const {
+    return block + 1 < end_ ? keys(block + 1) : values(begin_);
+  }
+  const uint16_t* after_values(uint32_t block) const {
+    if (block + 1 < end_) return values(block + 1);
+    const bool more = (first_block_ + block + 1) * kKvBlockTokens < task_.context;
+    return more ? keys(block + 1) : values(block);
+  }
+
+  void score_blocks() {
+    constexpr uint32_t kWide = span_of(kRows, kKvBlockTokens / kLanes);
+    for (uint32_t b = begin_; b < end_; b++) {
+      for (uint32_t v = 0; v < kKvBlockTokens / kLanes; v += kWide) score<kWide>(b, v);
+    }
+  }
+
+  // Scores of all rows against kWide vectors of a block's tokens.
+  template <uint32_t kWide>
+  void score(uint32_t block, uint32_t vector) {
+    const uint16_t* const part = keys(block);
+    const char* const ahead = reinterpret_cast<const char*>(after_keys(block));
+    Lanes s[kRows][kWide];
+#pragma GCC unroll 16
+    for (uint32_t r = 0; r < kRows; r++) {
+#pragma GCC unroll 16
+      for (uint32_t v = 0; v < kWide; v++) s[r][v] = zero();
+    }
+    for (uint32_t d = 0; d < head_dim_; d++) {
+      Lanes k[kWide];
+#pragma GCC unroll 16
+      for (uint32_t v = 0; v < kWide; v++)
+        k[v] = load_kv<kFormat>(part, d * kKvBlockTokens + (vector + v) * kLanes);
+      if (vector == 0) __builtin_prefetch(ahead + size_t{d} * kKvBlockTokens * kElement);
+#pragma GCC unroll 16
+      for (uint32_t r = 0; r < kRows; r++) {
+        const Lanes q = broadcast(queries_[d * kRows + r]);
+#pragma GCC unroll 16
+        for (uint32_t v = 0; v < kWide; v++) s[r][v] = fused(q, k[v], s[r][v]);
       }
     }
-
-    // Scores of all rows against kWide vectors of tokens, into `probabilities`.
-    void score(const uint16_t* keys, uint32_t vector) {
-      Lanes s[kRows][kWide];
 #pragma GCC unroll 16
-      for (uint32_t r = 0; r < kRows; r++) {
+    for (uint32_t r = 0; r < kRows; r++) {
 #pragma GCC unroll 16
-        for (uint32_t v = 0; v < kWide; v++) s[r][v] = zero();
-      }
-      for (uint32_t d = 0; d < head_dim; d++) {
-        Lanes k[kWide];
-#pragma GCC unroll 16
-        for (uint32_t v = 0; v < kWide; v++)
-          k[v] = load_kv<kFormat>(keys, d * kKvBlockTokens + (vector + v) * kLanes);
-#pragma GCC unroll 16
-        for (uint32_t r = 0; r < kRows; r++) {
-          const Lanes q = broadcast(queries[d * kRows + r]);
-#pragma GCC unroll 16
-          for (uint32_t v = 0; v < kWide; v++) s[r][v] = fused(q, k[v], s[r][v]);
-        }
-      }
-#pragma GCC unroll 16
-      for (uint32_t r = 0; r < kRows; r++) {
-#pragma GCC unroll 16
-        for (uint32_t v = 0; v < kWide; v++) {
-          const uint32_t token = (vector + v) * kLanes;
-          store(probabilities + r * kKvBlockTokens + token, scaled<kFormat>(s[r][v], keys, head_dim, token));
-        }
+      for (uint32_t v = 0; v < kWide; v++) {
+        const uint32_t token = (vector + v) * kLanes;
+        store(probabilities_ + r * kAttentionSegment + block * kKvBlockTokens + token,
+              scaled<kFormat>(s[r][v], part, head_dim_, token));
       }
     }
+  }
 
-    // `outside` in the lanes before token `from` of the block and after token `valid`.
-    static void mask(Lanes& low, Lanes& high, uint32_t from, uint32_t valid, const Lanes& outside) {
+  // `outside` in the lanes before token `from` of a block and after token `valid`.
+  static void mask(Lanes& low, Lanes& high, uint32_t from, uint32_t valid, const Lanes& outside) {
+    if (valid < kKvBlockTokens) {
       const uint32_t low_valid = valid < kLanes ? valid : kLanes;
       low = keep_first(low, low_valid, outside);
       high = keep_first(high, valid - low_valid, outside);
-      if (from == 0) return;
-      const uint32_t low_from = from < kLanes ? from : kLanes;
-      low = keep_first(outside, low_from, low);
-      high = keep_first(outside, from - low_from, high);
     }
+    if (from == 0) return;
+    const uint32_t low_from = from < kLanes ? from : kLanes;
+    low = keep_first(outside, low_from, low);
+    high = keep_first(outside, from - low_from, high);
+  }
 
-    // The largest score that row r sees among tokens [from, valid) of the block, at least one. Scores outside
-    // become -infinity.
-    float mask_and_peak(uint32_t r, uint32_t from, uint32_t valid) {
-      float* row = probabilities + r * kKvBlockTokens;
-      Lanes low = load(row);
-      Lanes high = load(row + kLanes);
-      if (cap > 0.0F) {
-        low = soft_cap_lanes(low, cap);
-        high = soft_cap_lanes(high, cap);
+  // Turns a row's scores into probabilities, with their values' scales; notes the largest score and the sum.
+  void soften(uint32_t r, float* partial) {
+    float* const row = probabilities_ + r * kAttentionSegment;
+    const uint32_t from = from_[r];
+    const uint32_t valid = valid_[r];
+    const float infinity = __builtin_huge_valf();
+    if (from >= valid) {
+      note_partial(partial, head_dim_, -infinity, 0.0F);
+      return;
+    }
+    const uint32_t begin = from / kKvBlockTokens;
+    const uint32_t end = (valid + kKvBlockTokens - 1) / kKvBlockTokens;
+    const auto each_block = [&](auto body) {
+      for (uint32_t b = begin; b < end; b++) {
+        const uint32_t first = b * kKvBlockTokens;
+        const uint32_t here_from = from > first ? from - first : 0;
+        const uint32_t here_valid = valid - first < kKvBlockTokens ? valid - first : kKvBlockTokens;
+        body(b, row + first, here_from, here_valid);
       }
-      mask(low, high, from, valid, broadcast(-__builtin_huge_valf()));
-      store(row, low);
-      store(row + kLanes, high);
-      return largest(maximum(low, high));
-    }
-
-    // Turns a row's scores into probabilities, adds them to its sums, and gives them their values' scales.
+    };
+    Lanes low_peak = broadcast(-infinity);
+    Lanes high_peak = low_peak;
+    each_block([&](uint32_t, float* scores, uint32_t here_from, uint32_t here_valid) {
+      Lanes low = load(scores);
+      Lanes high = load(scores + kLanes);
+      if (cap_ > 0.0F) {
+        low = soft_cap_lanes(low, cap_);
+        high = soft_cap_lanes(high, cap_);
+        store(scores, low);
+        store(scores + kLanes, high);
+      }
+      mask(low, high, here_from, here_valid, broadcast(-infinity));
+      low_peak = maximum(low, low_peak);
+      high_peak = maximum(high, high_peak);
+    });
+    const float peak = largest(maximum(low_peak, high_peak));
+    const Lanes shift = broadcast(peak);
+    Lanes low_sum = zero();
+    Lanes high_sum = zero();
     // exp2 clamps at 2^-126, so tokens outside [from, valid) are cleared.
-    void soften(const uint16_t* values, uint32_t r, uint32_t from, uint32_t valid, float peak,
-                float correction) {
-      float* row = probabilities + r * kKvBlockTokens;
-      const Lanes shift = broadcast(peak);
-      Lanes low = exp2_lanes(subtract(load(row), shift));
-      Lanes high = exp2_lanes(subtract(load(row + kLanes), shift));
-      mask(low, high, from, valid, zero());
-      store(row, scaled<kFormat>(low, values, head_dim, 0));
-      store(row + kLanes, scaled<kFormat>(high, values, head_dim, kLanes));
-      float* total = sums + r * kKvBlockTokens;
-      store(total, fused(load(total), broadcast(correction), low));
-      store(total + kLanes, fused(load(total + kLanes), broadcast(correction), high));
-      if (correction == 1.0F) return;
-      float* out = outputs + r * head_dim;
-      for (uint32_t d = 0; d < head_dim; d += kLanes) {
-        store(out + d, multiply(load(out + d), broadcast(correction)));
-      }
-    }
+    each_block([&](uint32_t b, float* scores, uint32_t here_from, uint32_t here_valid) {
+      Lanes low = exp2_lanes(subtract(load(scores), shift));
+      Lanes high = exp2_lanes(subtract(load(scores + kLanes), shift));
+      mask(low, high, here_from, here_valid, zero());
+      store(scores, scaled<kFormat>(low, values(b), head_dim_, 0));
+      store(scores + kLanes, scaled<kFormat>(high, values(b), head_dim_, kLanes));
+      low_sum = add(low_sum, low);
+      high_sum = add(high_sum, high);
+    });
+    note_partial(partial, head_dim_, peak, sum(add(low_sum, high_sum)));
+  }
 
-    // outputs of rows [row, row + kCount) += probabilities times values of tokens [begin, end), for kSpan
-    // vectors from d on.
-    template <uint32_t kCount, uint32_t kSpan>
-    void accumulate(const uint16_t* values, uint32_t row, uint32_t begin, uint32_t end, uint32_t d) {
-      Lanes o[kCount][kSpan];
+  // outputs of kCount rows from `row` on (+)= probabilities times values of tokens [begin, end), for kSpan
+  // vectors from d on; kFresh: they begin at zero.
+  template <uint32_t kCount, uint32_t kSpan, bool kFresh>
+  void accumulate(float* partials, uint32_t row, uint32_t begin, uint32_t end, uint32_t d) {
+    const size_t stride = attention_partial_floats(head_dim_);
+    float* const out = partials + row * stride + d;
+    Lanes o[kCount][kSpan];
 #pragma GCC unroll 16
-      for (uint32_t r = 0; r < kCount; r++) {
+    for (uint32_t r = 0; r < kCount; r++) {
 #pragma GCC unroll 16
-        for (uint32_t v = 0; v < kSpan; v++) o[r][v] = load(outputs + (row + r) * head_dim + d + v * kLanes);
-      }
-      for (uint32_t t = begin; t < end; t++) {
+      for (uint32_t v = 0; v < kSpan; v++) o[r][v] = kFresh ? zero() : load(out + r * stride + v * kLanes);
+    }
+    for (uint32_t token = begin; token < end;) {
+      const uint32_t block = token / kKvBlockTokens;
+      const uint32_t block_end = (block + 1) * kKvBlockTokens;
+      const uint32_t stop = end < block_end ? end : block_end;
+      const uint16_t* const part = values(block);
+      const float* const p = probabilities_ + row * kAttentionSegment;
+      const char* const ahead = reinterpret_cast<const char*>(after_values(block)) + size_t{d} * kElement;
+      for (; token < stop; token++) {
+        const size_t at = size_t{token % kKvBlockTokens} * head_dim_ * kElement;
+#pragma GCC unroll 16
+        for (uint32_t v = 0; v < kSpan * kLanes * kElement; v += kLine) __builtin_prefetch(ahead + at + v);
         Lanes value[kSpan];
 #pragma GCC unroll 16
         for (uint32_t v = 0; v < kSpan; v++)
-          value[v] = load_kv<kFormat>(values, t * head_dim + d + v * kLanes);
+          value[v] = load_kv<kFormat>(part, (token % kKvBlockTokens) * head_dim_ + d + v * kLanes);
 #pragma GCC unroll 16
         for (uint32_t r = 0; r < kCount; r++) {
-          const Lanes p = broadcast(probabilities[(row + r) * kKvBlockTokens + t]);
+          const Lanes weight = broadcast(p[r * kAttentionSegment + token]);
 #pragma GCC unroll 16
-          for (uint32_t v = 0; v < kSpan; v++) o[r][v] = fused(p, value[v], o[r][v]);
+          for (uint32_t v = 0; v < kSpan; v++) o[r][v] = fused(weight, value[v], o[r][v]);
         }
       }
+    }
 #pragma GCC unroll 16
-      for (uint32_t r = 0; r < kCount; r++) {
+    for (uint32_t r = 0; r < kCount; r++) {
 #pragma GCC unroll 16
-        for (uint32_t v = 0; v < kSpan; v++) store(outputs + (row + r) * head_dim + d + v * kLanes, o[r][v]);
-      }
+      for (uint32_t v = 0; v < kSpan; v++) store(out + r * stride + v * kLanes, o[r][v]);
     }
+  }
 
-    template <uint32_t kCount>
-    void accumulate_all(const uint16_t* values, uint32_t row, uint32_t begin, uint32_t end) {
-      uint32_t d = 0;
-      for (; d + kWide * kLanes <= head_dim; d += kWide * kLanes) {
-        accumulate<kCount, kWide>(values, row, begin, end, d);
-      }
-      if (d < head_dim) accumulate<kCount, 1>(values, row, begin, end, d);
+  template <uint32_t kCount, bool kFresh>
+  void accumulate_all(float* partials, uint32_t row, uint32_t begin, uint32_t end) {
+    constexpr uint32_t kSpan = span_of(kCount, 4);
+    uint32_t d = 0;
+    for (; d + kSpan * kLanes <= head_dim_; d += kSpan * kLanes) {
+      accumulate<kCount, kSpan, kFresh>(partials, row, begin, end, d);
     }
+    for (; d < head_dim_; d += kLanes) accumulate<kCount, 1, kFresh>(partials, row, begin, end, d);
+  }
 
-    void block(const uint16_t* keys, const uint16_t* values, uint32_t first_token) {
-      for (uint32_t v = 0; v < kKvBlockTokens / kLanes; v += kWide) score(keys, v);
-      // Tokens [from, valid) of the block are seen by a row, [shared_from, shared) by all.
-      uint32_t shared_from = 0;
-      uint32_t shared = kKvBlockTokens;
-      uint32_t from[kRows];
-      uint32_t valid[kRows];
-      alignas(64) float next[kLanes] = {};
-      for (uint32_t r = 0; r < kRows; r++) {
-        from[r] = within_block(starts[r], first_token);
-        valid[r] = within_block(contexts[r], first_token);
-        shared_from = from[r] > shared_from ? from[r] : shared_from;
-        shared = valid[r] < shared ? valid[r] : shared;
-        const float peak = from[r] < valid[r] ? mask_and_peak(r, from[r], valid[r]) : peaks[r];
-        next[r] = peaks[r] > peak ? peaks[r] : peak;
-      }
-      // The corrections of all rows at once: a row a lane. In a row's first block 2^-126 stands for
-      // 2^-infinity and meets sums that are zero.
-      alignas(64) float corrections[kLanes];
-      store(corrections, exp2_lanes(subtract(load(peaks), load(next))));
-      store(peaks, load(next));
-      for (uint32_t r = 0; r < kRows; r++) {
-        if (from[r] < valid[r]) soften(values, r, from[r], valid[r], next[r], corrections[r]);
-      }
-      if (shared_from >= shared) {
-        for (uint32_t r = 0; r < kRows; r++) {
-          if (from[r] < valid[r]) accumulate_all<1>(values, r, from[r], valid[r]);
-        }
-        return;
-      }
-      for (uint32_t r = 0; r < kRows; r++) {
-        if (from[r] < shared_from) accumulate_all<1>(values, r, from[r], shared_from);
-      }
-      accumulate_all<kRows>(values, 0, shared_from, shared);
-      for (uint32_t r = 0; r < kRows; r++) {
-        if (valid[r] > shared) accumulate_all<1>(values, r, shared, valid[r]);
-      }
-    }
+  const AttentionTask& task_;
+  const float cap_;  // of the scores, which are in powers of two
+  const uint32_t head_dim_;
+  const uint32_t first_block_;
+  const float* const queries_;
+  float* const probabilities_;
+  // Tokens of the segment that each row sees, and blocks that any does.
+  uint32_t from_[kRows];
+  uint32_t valid_[kRows];
+  uint32_t begin_ = 0;
+  uint32_t end_ = 0;
+};
 
-    // How many tokens of the block that begins at `first_token` lie before position `end`.
-    static uint32_t within_block(uint32_t end, uint32_t first_token) {
-      const uint32_t left = end > first_token ? end - first_token : 0;
-      return left < kKvBlockTokens ? left : kKvBlockTokens;
-    }
+// kRowsMost: rows in a pass. kWide: vectors of 16 lanes that a register tile of kRowsMost rows spans.
+template <uint32_t kRowsMost, uint32_t kWide>
+struct AttentionKernel {
+  static_assert(kAttentionSegment % kKvBlockTokens == 0 && kKvBlockTokens == 2 * kLanes);
+  static_assert(kRowsMost <= kRowsTogether);
 
-    void end() {
-      for (uint32_t r = 0; r < kRows; r++) {
-        const uint32_t position = (first_row + r) / task.heads;
-        const uint32_t head = (first_row + r) % task.heads;
-        const float* total = sums + r * kKvBlockTokens;
-        const Lanes inverse = broadcast(1.0F / sum(add(load(total), load(total + kLanes))));
-        float* out = task.out + position * task.out_stride + static_cast<size_t>(head) * head_dim;
-        for (uint32_t d = 0; d < head_dim; d += kLanes)
-          store(out + d, multiply(load(outputs + r * head_dim + d), inverse));
-      }
+  // Scratch: probabilities of a pass; queries, partials and joined partials of kRowsTogether rows.
+  static size_t scratch_floats(uint32_t head_dim) {
+    return size_t{kRowsMost} * kAttentionSegment +
+           kRowsTogether * (head_dim + 2 * attention_partial_floats(head_dim));
+  }
+
+  // Rows of a task that are computed side by side, in passes of nearly equal length.
+  struct Rows {
+    uint32_t first;
+    uint32_t count;
+    uint32_t passes() const { return (count + kRowsMost - 1) / kRowsMost; }
+    uint32_t pass_begin(uint32_t pass) const {
+      const uint32_t longer = count % passes();
+      return count / passes() * pass + (pass < longer ? pass : longer);
     }
   };
 
-  template <uint32_t kRows, KvFormat kFormat>
-  static void run_pass(const AttentionTask& task, uint32_t head_dim, float scale, float* scratch,
-                       uint32_t first_row) {
-    float* probabilities = scratch;
-    float* sums = probabilities + kRowsMost * kKvBlockTokens;
-    float* outputs = sums + kRowsMost * kKvBlockTokens;
-    float* queries = outputs + kRowsMost * head_dim;
-    Pass<kRows, kFormat> pass{
-        task, task.soft_cap * kLog2E, head_dim, first_row, queries, probabilities, sums, outputs, {}, {}, {}};
-    pass.begin(scale);
-    // Rows are in order of position: the first looks back furthest, the last has the longest context.
-    const uint32_t longest = pass.contexts[kRows - 1];
-    const uint32_t begin = pass.starts[0] / kKvBlockTokens * kKvBlockTokens;
-    for (uint32_t first_token = begin; first_token < longest; first_token += kKvBlockTokens) {
-      const uint16_t* block = task.blocks[first_token / kKvBlockTokens];
-      pass.block(block + task.key_offset, block + task.value_offset, first_token);
+  struct Segments {
+    uint32_t begin;
+    uint32_t end;
+  };
+
+  static Segments segments_of(const AttentionTask& task) {
+    const uint32_t oldest = task.window > 0 && task.context > task.window ? task.context - task.window : 0;
+    return {oldest / kAttentionSegment, attention_segments(task.context + task.positions - 1)};
+  }
+
+  static Rows rows_from(const AttentionTask& task, uint32_t first) {
+    const uint32_t left = task.positions * task.heads - first;
+    return {first, left < kRowsTogether ? left : kRowsTogether};
+  }
+
+  // Queries of the rows, pass by pass [head_dim][rows of the pass], times `scale`.
+  static void lay_out_queries(const AttentionTask& task, const Rows& rows, uint32_t head_dim, float scale,
+                              float* queries) {
+    for (uint32_t pass = 0; pass < rows.passes(); pass++) {
+      const uint32_t begin = rows.pass_begin(pass);
+      const uint32_t count = rows.pass_begin(pass + 1) - begin;
+      float* const out = queries + static_cast<size_t>(begin) * head_dim;
+      for (uint32_t r = 0; r < count; r++) {
+        const uint32_t row = rows.first + begin + r;
+        const float* const query = task.queries + row / task.heads * task.query_stride +
+                                   static_cast<size_t>(row % task.heads) * head_dim;
+        for (uint32_t d = 0; d < head_dim; d++) out[d * count + r] = query[d] * scale;
+      }
     }
-    pass.end();
   }
 
   template <uint32_t kRows, KvFormat kFormat>
-  static void dispatch(uint32_t rows, const AttentionTask& task, uint32_t head_dim, float scale,
-                       float* scratch, uint32_t first_row) {
+  static void run_pass(uint32_t count, const AttentionTask& task, uint32_t head_dim, uint32_t first_row,
+                       uint32_t segment, const float* queries, float* probabilities, float* partials) {
     if constexpr (kRows > 0) {
-      if (rows == kRows) return run_pass<kRows, kFormat>(task, head_dim, scale, scratch, first_row);
-      dispatch<kRows - 1, kFormat>(rows, task, head_dim, scale, scratch, first_row);
+      if (count == kRows) {
+        SegmentPass<kRows, kFormat, kRowsMost * kWide>(task, head_dim, first_row, segment, queries,
+                                                       probabilities)
+            .run(partials);
+        return;
+      }
+      run_pass<kRows - 1, kFormat>(count, task, head_dim, first_row, segment, queries, probabilities,
+                                   partials);
+    }
+  }
+
+  // Partials of the rows over a segment, side by side.
+  static void run_segment(const AttentionTask& task, const Rows& rows, uint32_t head_dim, uint32_t segment,
+                          const float* queries, float* probabilities, float* partials) {
+    auto* const pass_of = task.format == KvFormat::kFloat16 ? run_pass<kRowsMost, KvFormat::kFloat16>
+                                                            : run_pass<kRowsMost, KvFormat::kInt8>;
+    for (uint32_t pass = 0; pass < rows.passes(); pass++) {
+      const uint32_t begin = rows.pass_begin(pass);
+      pass_of(rows.pass_begin(pass + 1) - begin, task, head_dim, rows.first + begin, segment,
+              queries + static_cast<size_t>(begin) * head_dim, probabilities,
+              partials + begin * attention_partial_floats(head_dim));
     }
   }
 
   static void run(const AttentionTask& task, uint32_t head_dim, float scale, float* scratch) {
-    const uint32_t rows = task.positions * task.heads;
-    const uint32_t passes = (rows + kRowsMost - 1) / kRowsMost;
-    // Scores are kept in powers of two.
-    const float scale2 = scale * kLog2E;
-    for (uint32_t pass = 0, first = 0; pass < passes; pass++) {
-      const uint32_t count = rows / passes + (pass < rows % passes ? 1 : 0);
-      if (task.format == KvFormat::kFloat16) {
-        dispatch<kRowsMost, KvFormat::kFloat16>(count, task, head_dim, scale2, scratch, first);
-      } else {
-        dispatch<kRowsMost, KvFormat::kInt8>(count, task, head_dim, scale2, scratch, first);
+    const size_t partial = attention_partial_floats(head_dim);
+    float* const queries = scratch + size_t{kRowsMost} * kAttentionSegment;
+    float* const partials = queries + size_t{kRowsTogether} * head_dim;
+    float* const joined = partials + kRowsTogether * partial;
+    const Segments segments = segments_of(task);
+    for (uint32_t first = 0; first < task.positions * task.heads; first += kRowsTogether) {
+      const Rows rows = rows_from(task, first);
+      // Scores are kept in powers of two.
+      lay_out_queries(task, rows, head_dim, scale * kLog2E, queries);
+      for (uint32_t r = 0; r < rows.count; r++) begin_joining(joined + r * partial, head_dim);
+      for (uint32_t segment = segments.begin; segment < segments.end; segment++) {
+        run_segment(task, rows, head_dim, segment, queries, scratch, partials);
+        for (uint32_t r = 0; r < rows.count; r++) {
+          join_partial(joined + r * partial, partials + r * partial, head_dim);
+        }
       }
-      first += count;
+      for (uint32_t r = 0; r < rows.count; r++) {
+        const uint32_t row = first + r;
+        end_joining(
+            joined + r * partial, head_dim,
+            task.out + row / task.heads * task.out_stride + static_cast<size_t>(row % task.heads) * head_dim);
+      }
+    }
+  }
+
+  static void run_segments(const AttentionTask& task, uint32_t head_dim, float scale, uint32_t begin,
+                           uint32_t end, float* partials, float* scratch) {
+    const size_t partial = attention_partial_floats(head_dim);
+    const uint32_t all = task.positions * task.heads;
+    float* const queries = scratch + size_t{kRowsMost} * kAttentionSegment;
+    for (uint32_t first = 0; first < all; first += kRowsTogether) {
+      const Rows rows = rows_from(task, first);
+      lay_out_queries(task, rows, head_dim, scale * kLog2E, queries);
+      for (uint32_t segment = begin; segment < end; segment++) {
+        run_segment(task, rows, head_dim, segment, queries, scratch,
+                    partials + (static_cast<size_t>(segment - begin) * all + first) * partial);
+      }
+    }
+  }
+
+  static void join(const AttentionTask& task, uint32_t head_dim, const float* partials, uint32_t segments,
+                   float* scratch) {
+    const size_t partial = attention_partial_floats(head_dim);
+    const uint32_t all = task.positions * task.heads;
+    for (uint32_t row = 0; row < all; row++) {
+      begin_joining(scratch, head_dim);
+      for (uint32_t s = 0; s < segments; s++) {
+        join_partial(scratch, partials + (static_cast<size_t>(s) * all + row) * partial, head_dim);
+      }
+      end_joining(
+          scratch, head_dim,
+          task.out + row / task.heads * task.out_stride + static_cast<size_t>(row % task.heads) * head_dim);
     }
   }
 };

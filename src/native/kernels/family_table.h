@@ -115,6 +115,8 @@ struct FamilyTable {
         .rope = rope,
         .store_kv = store_kv,
         .attention = Attend::run,
+        .attention_partials = Attend::run_segments,
+        .attention_join = Attend::join,
         .attention_scratch_floats = Attend::scratch_floats,
         .soft_cap = soft_cap,
         .embed_row = embed_row,

@@ -58,8 +58,11 @@ inline constexpr uint32_t kGroup = 32;
 inline constexpr uint32_t kSuperGroup = 256;
 // Weight rows (outputs) of a tile; ranges of matmul and pack are in tiles, ceil(rows / kTileRows) a matrix.
 inline constexpr uint32_t kTileRows = 16;
-// Tokens of a KV block, which is also the tile of the online softmax.
+// Tokens of a KV block.
 inline constexpr uint32_t kKvBlockTokens = 32;
+// Tokens of context that attention computes by themselves before it joins them to what came before: few
+// enough that two threads share a context of 500 evenly, enough that joining costs 1% of it.
+inline constexpr uint32_t kAttentionSegment = 512;
 
 // A weight matrix of `rows` outputs by `cols` inputs, packed. Does not own `data` (64-byte aligned). Rows are
 // padded to whole tiles; padded rows are zero and are never written to the output.
@@ -91,6 +94,15 @@ enum class KvFormat : uint8_t {
 static constexpr size_t kv_part_words(KvFormat format, uint32_t head_dim, uint32_t tokens) {
   const size_t values = static_cast<size_t>(head_dim) * tokens;
   return format == KvFormat::kFloat16 ? values : values / 2 + 2 * static_cast<size_t>(tokens);
+}
+
+// Segments of a context of `tokens`.
+static constexpr uint32_t attention_segments(uint32_t tokens) {
+  return (tokens + kAttentionSegment - 1) / kAttentionSegment;
+}
+// Floats of what one segment gives to one row of attention (a position's head): a multiple of 64 bytes.
+static constexpr size_t attention_partial_floats(uint32_t head_dim) {
+  return static_cast<size_t>(head_dim) + 16;
 }
 
 // Attention of consecutive query positions of one sequence, for the query heads that share one KV head.
@@ -162,11 +174,18 @@ struct Kernels {
   // block begin. What is not finite makes an int8 scale NaN, so that it shows in every score.
   void (*store_kv)(KvFormat format, const float* key, const float* value, uint32_t head_dim, uint32_t slot,
                    uint16_t* keys, uint16_t* values);
-  // softmax(q.K * scale) V, over the task's window and with its soft cap. Online softmax in tiles of one
-  // block, so each query position has the same result however positions are grouped into tasks. head_dim: a
+  // softmax(q.K * scale) V, over the task's window and with its soft cap. Segment after segment of the
+  // context, so each query position has the same result however positions are grouped into tasks. head_dim: a
   // multiple of 16, at most 256. scratch: 64-byte aligned, attention_scratch_floats(head_dim) floats, one a
   // thread.
   void (*attention)(const AttentionTask& task, uint32_t head_dim, float scale, float* scratch);
+  // The same in two parts, so that threads can share a context: what segments [begin, end) give to each row,
+  // [segment][position][head] partials; and, once those of all segments in the task's window and context lie
+  // side by side, in order, `out` from them.
+  void (*attention_partials)(const AttentionTask& task, uint32_t head_dim, float scale, uint32_t begin,
+                             uint32_t end, float* partials, float* scratch);
+  void (*attention_join)(const AttentionTask& task, uint32_t head_dim, const float* partials,
+                         uint32_t segments, float* scratch);
   size_t (*attention_scratch_floats)(uint32_t head_dim);
   // x = cap * tanh(x / cap), in place.
   void (*soft_cap)(float* x, size_t count, float cap);

@@ -15,15 +15,15 @@ namespace {
 
 // Up to so many tokens, sharing a packing costs more than the packing.
 constexpr uint32_t kInlineTokens = 2;
-// Tokens of a chunk where every token is work of its own.
+// Tokens of a chunk where every token is work of its own, at most: fewer where cores would have none.
 constexpr uint32_t kTokensAChunk = 16;
-// Query positions of an attention chunk: they share each load of K and V.
-constexpr uint32_t kPositionsAChunk = 16;
-// Chunks of a matrix product for each core: enough to even out a core that is slow or comes late.
-constexpr uint32_t kChunksACore = 6;
 // Positions of a logits pass: enough of them that reading the head's weights once a pass costs little beside
 // multiplying them.
 constexpr uint32_t kLogitsAPass = 32;
+
+uint32_t tokens_a_chunk(uint32_t tokens, uint32_t cores) {
+  return std::min(kTokensAChunk, divide_up(tokens, cores));
+}
 
 void add_to(float* x, const float* y, size_t count) {
   for (size_t i = 0; i < count; ++i) x[i] += y[i];
@@ -37,6 +37,7 @@ Forward::Forward(const Model& model, KvPool& pool, uint32_t tokens)
       kernels_(model.kernels()),
       pool_(pool),
       buffers_(model, tokens),
+      attention_(model, pool, buffers_),
       experts_(model, tokens) {
   program_.reserve(most_regions());
   chunks_.reserve(most_regions());
@@ -47,6 +48,8 @@ void Forward::prepare(Batch& batch, uint32_t cores, uint32_t threads) {
   batch_ = &batch;
   inline_tokens_ = batch.tokens <= kInlineTokens;
   experts_.begin(batch.tokens);
+  tokens_a_chunk_ = tokens_a_chunk(batch.tokens, cores);
+  slots_a_chunk_ = std::max(1U, tokens_a_chunk(experts_.slots(), cores));
   if (profiling_) profile_ = {};
   if (buffers_.samplers.size() <= threads) buffers_.samplers.resize(threads + 1);
   program_.clear();
@@ -57,7 +60,7 @@ void Forward::prepare(Batch& batch, uint32_t cores, uint32_t threads) {
     row_of_token_.insert(row_of_token_.end(), batch.rows[r].tokens, r);
     if (batch.rows[r].logits > 0) sampled_rows_.push_back(r);
   }
-  plan_attention(cores);
+  attention_.plan(batch, cores);
   plan_logits();
 
   const auto add_pack = [&](Operation operation, uint32_t layer) {
@@ -71,7 +74,7 @@ void Forward::prepare(Batch& batch, uint32_t cores, uint32_t threads) {
     add_pack(Operation::kPackAttentionInput, l);
     add_matmul(Operation::kProject, l);
     add_pack(Operation::kRotate, l);
-    add(Operation::kAttend, l, static_cast<uint32_t>(attention_.size()));
+    add(Operation::kAttend, l, attention_.chunks());
     add_pack(Operation::kPackAttended, l);
     add_matmul(Operation::kAttentionOut, l);
     add_pack(Operation::kPackFeedInput, l);
@@ -84,7 +87,7 @@ void Forward::prepare(Batch& batch, uint32_t cores, uint32_t threads) {
     add_matmul(Operation::kRoute, l);
     add_pack(Operation::kChoose, l);
     // Which experts the tokens will choose is not known yet: chunks are shares of what it then comes to.
-    const uint32_t slot_chunks = divide_up(experts_.slots(), kTokensAChunk);
+    const uint32_t slot_chunks = divide_up(experts_.slots(), slots_a_chunk_);
     if (!inline_tokens_) add(Operation::kPackExperts, l, slot_chunks);
     add(Operation::kExpertsGateUp, l, kChunksACore * cores);
     if (!inline_tokens_) add(Operation::kPackExpertsGated, l, slot_chunks);
@@ -123,30 +126,12 @@ void Forward::add(Operation operation, uint32_t layer, uint32_t chunks, uint32_t
   chunks_.push_back(chunks);
 }
 
-uint32_t Forward::token_chunks() const { return divide_up(batch_->tokens, kTokensAChunk); }
+uint32_t Forward::token_chunks() const { return divide_up(batch_->tokens, tokens_a_chunk_); }
 
 uint32_t Forward::matmul_chunks(const Matrices& matrices, uint32_t cores) const {
   uint32_t units = 0;
   for (uint32_t m = 0; m < matrices.count; ++m) units += units_of(*matrices.members[m].weights);
   return std::min(units, kChunksACore * cores);
-}
-
-void Forward::plan_attention(uint32_t cores) {
-  attention_.clear();
-  const uint32_t group = config_.heads / config_.kv_heads;
-  uint32_t runs = 0;
-  for (const BatchRow& row : batch_->rows) runs += divide_up(row.tokens, kPositionsAChunk);
-  // Heads that share K and V are computed together where that leaves chunks enough for all cores.
-  const uint32_t heads = runs * config_.kv_heads >= 2 * cores ? group : 1;
-  for (uint32_t r = 0; r < batch_->rows.size(); ++r) {
-    const uint32_t tokens = batch_->rows[r].tokens;
-    for (uint32_t first = 0; first < tokens; first += kPositionsAChunk) {
-      const uint32_t positions = std::min(kPositionsAChunk, tokens - first);
-      for (uint32_t kv = 0; kv < config_.kv_heads; ++kv) {
-        for (uint32_t h = 0; h < group; h += heads) attention_.push_back({r, first, positions, kv, h, heads});
-      }
-    }
-  }
 }
 
 Forward::Matrices Forward::matrices(Operation operation, uint32_t layer) const {
@@ -186,9 +171,10 @@ Forward::Matrices Forward::matrices(Operation operation, uint32_t layer) const {
 
 void Forward::run(uint32_t region, uint32_t chunk, ThreadScratch scratch) noexcept {
   const auto [operation, layer, pass] = program_[region];
-  const uint32_t begin = chunk * kTokensAChunk;
-  const uint32_t end = std::min(batch_->tokens, begin + kTokensAChunk);
-  const uint32_t end_slot = std::min(experts_.slots(), begin + kTokensAChunk);
+  const uint32_t begin = chunk * tokens_a_chunk_;
+  const uint32_t end = std::min(batch_->tokens, begin + tokens_a_chunk_);
+  const uint32_t begin_slot = chunk * slots_a_chunk_;
+  const uint32_t end_slot = std::min(experts_.slots(), begin_slot + slots_a_chunk_);
   const LayerWeights& w = model_.weights().layers()[layer];
   switch (operation) {
     case Operation::kEmbed:
@@ -196,7 +182,7 @@ void Forward::run(uint32_t region, uint32_t chunk, ThreadScratch scratch) noexce
     case Operation::kRotate:
       return rotate(layer, begin, end);
     case Operation::kAttend:
-      return attend(layer, attention_[chunk], scratch);
+      return attention_.run(layer, chunk, scratch);
     case Operation::kPackAttentionInput:
     case Operation::kPackAttended:
     case Operation::kPackFeedInput:
@@ -211,11 +197,11 @@ void Forward::run(uint32_t region, uint32_t chunk, ThreadScratch scratch) noexce
     case Operation::kChoose:
       return experts_.choose(begin, end);
     case Operation::kPackExperts:
-      return experts_.pack_input(w, buffers_.normed.get(), begin, end_slot);
+      return experts_.pack_input(w, buffers_.normed.get(), begin_slot, end_slot);
     case Operation::kExpertsGateUp:
       return experts_.gate_up(w, chunk, chunks_[region]);
     case Operation::kPackExpertsGated:
-      return experts_.pack_gated(w, begin, end_slot);
+      return experts_.pack_gated(w, begin_slot, end_slot);
     case Operation::kExpertsDown:
       return experts_.down(w, chunk, chunks_[region]);
     case Operation::kHead:
@@ -346,27 +332,6 @@ void Forward::rotate(uint32_t layer, uint32_t begin, uint32_t end) {
                         block + layout.value_offset(layer, h));
     }
   }
-}
-
-void Forward::attend(uint32_t layer, const AttentionChunk& chunk, ThreadScratch scratch) {
-  const BatchRow& row = batch_->rows[chunk.row];
-  const uint32_t token = row.first_token + chunk.first;
-  const uint32_t head = chunk.kv_head * (config_.heads / config_.kv_heads) + chunk.first_head;
-  AttentionTask task;
-  task.queries = buffers_.projected.get() + token * buffers_.query_stride + size_t{head} * config_.head_dim;
-  task.query_stride = buffers_.query_stride;
-  task.out = buffers_.attended.get() + token * buffers_.attended_stride + size_t{head} * config_.head_dim;
-  task.out_stride = buffers_.attended_stride;
-  task.positions = chunk.positions;
-  task.heads = chunk.heads;
-  task.context = row.base + chunk.first + 1;
-  task.blocks = row.sequence->addresses.data();
-  task.key_offset = pool_.layout().key_offset(layer, chunk.kv_head);
-  task.value_offset = pool_.layout().value_offset(layer, chunk.kv_head);
-  task.window = config_.kinds[layer].window;
-  task.soft_cap = config_.attention_cap;
-  task.format = pool_.layout().format;
-  kernels_.attention(task, config_.head_dim, config_.attention_scale, scratch.floats.data());
 }
 
 // Packs tokens [begin, end) of the input of the matrices that follow, once for each packing among them.

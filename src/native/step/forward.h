@@ -10,6 +10,7 @@
 #include "compute/task.h"
 #include "kv/pool.h"
 #include "model/model.h"
+#include "step/attention.h"
 #include "step/batch.h"
 #include "step/buffers.h"
 #include "step/experts.h"
@@ -57,15 +58,6 @@ class Forward final : public Program {
     uint32_t first;  // within the batch's logits
     uint32_t logits;
   };
-  // A run of positions of one row, with the query heads that share a KV head.
-  struct AttentionChunk {
-    uint32_t row;
-    uint32_t first;  // position within the row's new tokens
-    uint32_t positions;
-    uint32_t kv_head;
-    uint32_t first_head;  // within the KV head's group
-    uint32_t heads;
-  };
   // Matrices that read the same activations.
   struct Matrices {
     struct One {
@@ -81,7 +73,6 @@ class Forward final : public Program {
   };
 
   void add(Operation operation, uint32_t layer, uint32_t chunks, uint32_t pass = 0);
-  void plan_attention(uint32_t cores);
   void plan_logits();
   void finish_inline(uint32_t region);
   uint32_t matmul_chunks(const Matrices& matrices, uint32_t cores) const;
@@ -94,7 +85,6 @@ class Forward final : public Program {
   void join(const float* branch_bias, const float* branch_norm, uint32_t token);
   void prepare_heads(const LayerWeights& weights, float* query);
   void rotate(uint32_t layer, uint32_t begin, uint32_t end);
-  void attend(uint32_t layer, const AttentionChunk& chunk, ThreadScratch scratch);
   void pack(Operation operation, uint32_t layer, uint32_t begin, uint32_t end);
   void prepare_attention_input(uint32_t layer, uint32_t begin, uint32_t end);
   void prepare_router_input(const LayerWeights& weights, uint32_t begin, uint32_t end);
@@ -120,14 +110,17 @@ class Forward final : public Program {
   const Kernels& kernels_;
   KvPool& pool_;
   StepBuffers buffers_;
+  Attention attention_;
   Experts experts_;
 
   Batch* batch_ = nullptr;
   // Few tokens: packing and rotating are too short to share, and run between two regions.
   bool inline_tokens_ = false;
+  // Tokens of a chunk, and slots of the experts, where each is work of its own.
+  uint32_t tokens_a_chunk_ = 1;
+  uint32_t slots_a_chunk_ = 1;
   std::vector<Region> program_;
   std::vector<uint32_t> chunks_;
-  std::vector<AttentionChunk> attention_;
   std::vector<uint32_t> row_of_token_;
   std::vector<uint32_t> sampled_rows_;
   std::vector<LogitsPass> passes_;

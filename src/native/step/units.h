@@ -11,6 +11,9 @@ namespace streamserve {
 // Chunks begin at multiples of so many tiles: the kernels take that many at once.
 inline constexpr uint32_t kTilesAUnit = 4;
 
+// Chunks of a region for each core: enough to even out a core that is slow or comes late.
+inline constexpr uint32_t kChunksACore = 6;
+
 inline uint32_t divide_up(uint32_t a, uint32_t b) { return (a + b - 1) / b; }
 inline uint32_t tiles_of(const PackedMatrix& matrix) { return divide_up(matrix.rows, kTileRows); }
 inline uint32_t units_of(const PackedMatrix& matrix) { return divide_up(tiles_of(matrix), kTilesAUnit); }

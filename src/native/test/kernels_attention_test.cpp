@@ -60,24 +60,50 @@ Case make_case(uint32_t head_dim, uint32_t heads, uint32_t tokens, uint32_t seed
           KvFormat::kFloat16};
 }
 
+// Positions [first, first + count).
+AttentionTask task_of(const Case& c, const Cache& cache, uint32_t first, uint32_t count,
+                      std::vector<float>& out) {
+  return {c.queries.data() + first * c.stride(),
+          c.stride(),
+          out.data() + first * c.stride(),
+          c.stride(),
+          count,
+          c.heads,
+          first + 1,
+          cache.table.data(),
+          cache.key_offset,
+          cache.value_offset,
+          c.window,
+          c.cap,
+          c.format};
+}
+
 // Positions [first, first + count) as one task.
 void attend(const Kernels& kernels, const Case& c, const Cache& cache, uint32_t first, uint32_t count,
             std::vector<float>& out) {
   GuardedBytes scratch(kernels.attention_scratch_floats(c.head_dim) * sizeof(float));
-  const AttentionTask task{c.queries.data() + first * c.stride(),
-                           c.stride(),
-                           out.data() + first * c.stride(),
-                           c.stride(),
-                           count,
-                           c.heads,
-                           first + 1,
-                           cache.table.data(),
-                           cache.key_offset,
-                           cache.value_offset,
-                           c.window,
-                           c.cap,
-                           c.format};
-  kernels.attention(task, c.head_dim, c.scale(), scratch.floats());
+  kernels.attention(task_of(c, cache, first, count, out), c.head_dim, c.scale(), scratch.floats());
+}
+
+// The same with the context in parts of `together` segments, the last part first.
+void attend_in_parts(const Kernels& kernels, const Case& c, const Cache& cache, uint32_t first,
+                     uint32_t count, uint32_t together, std::vector<float>& out) {
+  GuardedBytes scratch(kernels.attention_scratch_floats(c.head_dim) * sizeof(float));
+  const AttentionTask task = task_of(c, cache, first, count, out);
+  const uint32_t oldest = c.window > 0 && task.context > c.window ? task.context - c.window : 0;
+  const uint32_t begin = oldest / kAttentionSegment;
+  const uint32_t segments = attention_segments(first + count) - begin;
+  const size_t segment = size_t{count} * c.heads * attention_partial_floats(c.head_dim);
+  GuardedBytes partials(segments * segment * sizeof(float));
+  for (uint32_t part = (segments + together - 1) / together; part-- > 0;) {
+    const uint32_t from = part * together;
+    const uint32_t to = std::min(segments, from + together);
+    GuardedBytes own((to - from) * segment * sizeof(float));
+    kernels.attention_partials(task, c.head_dim, c.scale(), begin + from, begin + to, own.floats(),
+                               scratch.floats());
+    std::copy_n(own.floats(), (to - from) * segment, partials.floats() + from * segment);
+  }
+  kernels.attention_join(task, c.head_dim, partials.floats(), segments, scratch.floats());
 }
 
 std::vector<double> reference(const Case& c) {
@@ -222,6 +248,57 @@ UNIT_TEST(kernels_attention_of_a_position_does_not_depend_on_its_company) {
             attend(*family, c, cache, first, std::min(together, c.tokens - first), out);
           }
           CHECK_EQUAL(first_difference(out, expected), ptrdiff_t{-1});
+        }
+      }
+    }
+  }
+}
+
+UNIT_TEST(kernels_attention_over_many_segments_is_near_double_precision) {
+  for (const auto& [window, cap, format] : {std::tuple{0U, 0.0F, KvFormat::kFloat16},
+                                            {300U, 2.0F, KvFormat::kFloat16},
+                                            {256U, 0.0F, KvFormat::kInt8}}) {
+    Case c = make_case(64, 2, 3 * kAttentionSegment + 5, 50 + window);
+    c.window = window;
+    c.cap = cap;
+    c.format = format;
+    round_to_format(c);
+    const std::vector<double> exact = reference(c);
+    for (const Kernels* family : runnable_families()) {
+      const Cache cache(*family, c.keys, c.values, c.tokens, c.head_dim, 0, format);
+      std::vector<float> out(c.queries.size());
+      attend(*family, c, cache, 0, c.tokens, out);
+      for (size_t i = 0; i < out.size(); i++) CHECK_NEAR(out[i], exact[i], 1e-3);
+    }
+  }
+}
+
+UNIT_TEST(kernels_attention_of_a_shared_context_equals_that_of_a_whole_one) {
+  constexpr uint32_t tokens = 4 * kAttentionSegment + 40;
+  for (const auto& [head_dim, heads, window, format] : {std::tuple{64U, 3U, 0U, KvFormat::kFloat16},
+                                                        {64U, 3U, 300U, KvFormat::kFloat16},
+                                                        {80U, 1U, 0U, KvFormat::kFloat16},
+                                                        {128U, 7U, 0U, KvFormat::kInt8},
+                                                        {256U, 2U, 700U, KvFormat::kInt8}}) {
+    Case c = make_case(head_dim, heads, tokens, 60 + window);
+    c.window = window;
+    c.format = format;
+    const Kernels& portable = *choose_kernels("portable");
+    // A position alone, positions on both sides of a segment's border, and more rows than are kept at a time.
+    for (const auto& [first, count] :
+         {std::pair{tokens - 1, 1U}, {4 * kAttentionSegment - 4, 9U}, {tokens - 40, 40U}, {200U, 1U}}) {
+      std::vector<float> expected(c.queries.size());
+      const Cache plain(portable, c.keys, c.values, tokens, head_dim, 0x7FFF, format);
+      for (uint32_t p = first; p < first + count; p++) attend(portable, c, plain, p, 1, expected);
+      for (const Kernels* family : runnable_families()) {
+        const Cache cache(*family, c.keys, c.values, tokens, head_dim, 0x7FFF, format);
+        std::vector<float> out(c.queries.size());
+        attend(*family, c, cache, first, count, out);
+        CHECK_EQUAL(first_difference(out, expected), ptrdiff_t{-1});
+        for (const uint32_t together : {1U, 2U, 5U}) {
+          std::vector<float> joined(c.queries.size());
+          attend_in_parts(*family, c, cache, first, count, together, joined);
+          CHECK_EQUAL(first_difference(joined, expected), ptrdiff_t{-1});
         }
       }
     }
