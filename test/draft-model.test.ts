@@ -73,6 +73,7 @@ async function over<R>(
   const draft = openEngine({ path: draftPath, kvTokens: draftKvTokens, threads: 2 });
   const runtime = await startOver(config, engine, 0, undefined, { engine: draft, path: draftPath });
   try {
+    expect(runtime.service.snapshot().draftKv).toMatchObject({ totalBlocks: engineKv(draft.id).totalBlocks });
     return await use(runtime, draft);
   } finally {
     await runtime.stop();

@@ -5,6 +5,7 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import { GREEDY } from "../dist/engine/engine.js";
 import { closeEngine, NativeLane, openEngine, prefixTierCounts } from "../dist/engine/native-engine.js";
 import { prefill } from "./generate.js";
+import { metric, startTestServer } from "./serving.js";
 import { ModelDirectory, TINY, tinyModel } from "./tiny-model.js";
 
 /** The second tier of the prefix cache: the same tokens with it, over evictions, restarts and damage. */
@@ -94,4 +95,21 @@ test("without room for a block there is no tier, and it is said", () => {
   expect(house.counts().slots).toBe(0);
   expect(house.answer(1).cachedTokens).toBe(0);
   house.close();
+});
+
+test("a server with a tier tells of it in its metrics, one without does not", async () => {
+  const tier = { kvTokens: KV_TOKENS, prefixTierBytes: 64 * 2 ** 20, prefixTierDirectory: directory };
+  const servers = [
+    await startTestServer({ engine: tier }),
+    await startTestServer({ engine: { kvTokens: KV_TOKENS } }),
+  ] as const;
+  try {
+    const [{ url }, plain] = servers;
+    expect(await metric(url, "streamserve_prefix_tier_blocks_total")).toBeGreaterThan(0);
+    expect(await metric(url, "streamserve_prefix_tier_damaged_total")).toBe(0);
+    const text = await (await fetch(`${plain.url}/metrics`)).text();
+    expect(text).not.toContain("prefix_tier");
+  } finally {
+    await Promise.all(servers.map((server) => server.close(0)));
+  }
 });

@@ -45,6 +45,8 @@ export class GatewayCounters {
       deadLetters: system.deadLetters,
       actorRestarts: system.restarts,
       kv: system.kv,
+      draftKv: system.draftKv,
+      prefixTier: system.prefixTier,
       lanes: lanes.map(
         ([name, load]): LaneSnapshot => ({
           name,

@@ -1,9 +1,13 @@
-import type { KvCounts } from "../engine/engine.js";
+import type { KvCounts, PrefixTierCounts } from "../engine/engine.js";
 import type { ServiceInfo } from "../gateway/generation.js";
 
 /** Counts that the actor system and the engine keep, not the actors. */
 export interface SystemCounts {
   readonly kv: KvCounts;
+  /** The draft model's pool, if there is a draft model. */
+  readonly draftKv?: KvCounts | undefined;
+  /** The file that cached prefixes go to, if there is one. */
+  readonly prefixTier?: PrefixTierCounts | undefined;
   readonly deadLetters: number;
   readonly restarts: number;
 }

@@ -6,6 +6,7 @@ import {
   engineKv,
   NativeLane,
   openEngine,
+  prefixTierCounts,
   setTokenTime,
 } from "../engine/native-engine.js";
 import { packedCache } from "../engine/packed-cache.js";
@@ -134,6 +135,8 @@ export async function startOver(
     deadLetters: system?.deadLetters ?? 0,
     restarts: system?.restarts ?? 0,
     kv: engineKv(engine.id),
+    draftKv: draft && engineKv(draft.engine.id),
+    prefixTier: config.engine.prefixTierBytes > 0 ? prefixTierCounts(engine.id) : undefined,
   }));
   const measure = () => calibrations(config, engine, firstLane + 2 * config.pairs);
   const timed = modelPath === undefined ? measure() : keptCalibrations(config, engine, modelPath, measure);

@@ -110,6 +110,18 @@ export interface KvCounts {
   readonly prefixEvictions: number;
 }
 
+/** Blocks of an engine's second prefix tier; all 0 without one. */
+export interface PrefixTierCounts {
+  readonly slots: number;
+  readonly held: number;
+  readonly read: number;
+  readonly written: number;
+  /** Not written: more gave way than could be written meanwhile, or the disk refuses. */
+  readonly dropped: number;
+  /** Found damaged, and not used. */
+  readonly damaged: number;
+}
+
 /**
  * Keeps prefixes apart: sequences share cached blocks only with those of the same salt, so that nobody learns
  * from the time of an answer what others have asked. Two words of 52 bits; NO_SALT shares with all others that

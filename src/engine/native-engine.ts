@@ -7,6 +7,7 @@ import {
   type LaneLimits,
   type LaneRole,
   NO_SALT,
+  type PrefixTierCounts,
   type Sampling,
   type SequenceHandle,
   type StepResult,
@@ -100,18 +101,7 @@ export function engineKv(engine: number): KvCounts {
   };
 }
 
-/** Blocks of an engine's second prefix tier; all 0 without one. */
-export interface PrefixTierCounts {
-  readonly slots: number;
-  readonly held: number;
-  readonly read: number;
-  readonly written: number;
-  /** Not written: more gave way than could be written meanwhile, or the disk refuses. */
-  readonly dropped: number;
-  /** Found damaged, and not used. */
-  readonly damaged: number;
-}
-
+/** Counts of an engine's second prefix tier. */
 export function prefixTierCounts(engine: number): PrefixTierCounts {
   const counts = new Float64Array(6);
   native((addon) => addon.prefixTier(engine, counts));

@@ -113,6 +113,10 @@ export interface ServiceSnapshot {
   readonly deadLetters: number;
   readonly actorRestarts: number;
   readonly kv: import("../engine/engine.js").KvCounts;
+  /** The draft model's pool; undefined without a draft model. */
+  readonly draftKv: import("../engine/engine.js").KvCounts | undefined;
+  /** The file that cached prefixes go to; undefined without one. */
+  readonly prefixTier: import("../engine/engine.js").PrefixTierCounts | undefined;
   readonly lanes: readonly LaneSnapshot[];
 }
 

@@ -95,7 +95,9 @@ export class Metrics implements GenerationObserver {
   }
 
   #readAtScrape(service: GenerationService, doors: DoorCounts): void {
-    for (const [name, help, value] of GAUGES) {
+    const { draftKv, prefixTier } = service.snapshot();
+    const gauges = [...GAUGES, ...(draftKv ? DRAFT_GAUGES : []), ...(prefixTier ? TIER_GAUGES : [])];
+    for (const [name, help, value] of gauges) {
       new Gauge({
         name,
         help,
@@ -105,7 +107,7 @@ export class Metrics implements GenerationObserver {
         },
       });
     }
-    for (const [name, help, value] of COUNTERS) {
+    for (const [name, help, value] of [...COUNTERS, ...(prefixTier ? TIER_COUNTERS : [])]) {
       new Counter({
         name,
         help,
@@ -211,6 +213,49 @@ const COUNTERS: readonly Row<ServiceSnapshot>[] = [
   ["streamserve_resumptions_total", "Requests continued after their lane died.", (s) => s.resumptions],
   ["streamserve_dead_letters_total", "Messages that no actor could be given.", (s) => s.deadLetters],
   ["streamserve_actor_restarts_total", "Actors started again after they failed.", (s) => s.actorRestarts],
+];
+
+/** With a draft model alone. */
+const DRAFT_GAUGES: readonly Row<ServiceSnapshot>[] = [
+  [
+    "streamserve_draft_kv_blocks_total",
+    "KV blocks of the draft model's pool.",
+    (s) => s.draftKv?.totalBlocks ?? 0,
+  ],
+  [
+    "streamserve_draft_kv_blocks_used",
+    "KV blocks that its live sequences hold.",
+    (s) => s.draftKv?.usedBlocks ?? 0,
+  ],
+];
+
+/** With a file for cached prefixes alone. */
+const TIER_GAUGES: readonly Row<ServiceSnapshot>[] = [
+  [
+    "streamserve_prefix_tier_blocks_total",
+    "KV blocks that the file has room for.",
+    (s) => s.prefixTier?.slots ?? 0,
+  ],
+  ["streamserve_prefix_tier_blocks_held", "KV blocks in it.", (s) => s.prefixTier?.held ?? 0],
+];
+
+const TIER_COUNTERS: readonly Row<ServiceSnapshot>[] = [
+  [
+    "streamserve_prefix_tier_read_total",
+    "KV blocks that came back from the file.",
+    (s) => s.prefixTier?.read ?? 0,
+  ],
+  ["streamserve_prefix_tier_written_total", "KV blocks that went to it.", (s) => s.prefixTier?.written ?? 0],
+  [
+    "streamserve_prefix_tier_dropped_total",
+    "KV blocks that did not: the disk was too slow, or refused.",
+    (s) => s.prefixTier?.dropped ?? 0,
+  ],
+  [
+    "streamserve_prefix_tier_damaged_total",
+    "KV blocks found damaged, and not used.",
+    (s) => s.prefixTier?.damaged ?? 0,
+  ],
 ];
 
 const LANE_GAUGES: readonly Row<LaneSnapshot>[] = [
