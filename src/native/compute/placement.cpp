@@ -32,7 +32,7 @@ std::string list_of(std::vector<uint32_t> cpus) {
     while (to + 1 < cpus.size() && cpus[to + 1] == cpus[to] + 1) ++to;
     if (!text.empty()) text += ",";
     text += std::to_string(cpus[from]);
-    if (to > from) text += "-" + std::to_string(cpus[to]);
+    if (to > from) text.append("-").append(std::to_string(cpus[to]));
     from = to + 1;
   }
   return text;
