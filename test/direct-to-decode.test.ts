@@ -5,6 +5,7 @@ import { GREEDY } from "../dist/engine/engine.js";
 import { answerOf } from "../dist/engine/simulated-model.js";
 import { resolveModel } from "../dist/model/resolve.js";
 import { House } from "../dist/simulate/house.js";
+import { observed } from "../dist/simulate/observed.js";
 import { stepCostOf } from "../dist/simulate/serving/hardware.js";
 import { loadHardware } from "../dist/simulate/serving/load-hardware.js";
 import { openStream, promptOf } from "./streams.js";
@@ -36,14 +37,10 @@ function serveBeside(directTokens: number): { direct: number; wrong: number; don
       functions: ({ name }, honest) => ({
         ...honest,
         behaviour: (options, resources) => {
-          const behaviour = honest.behaviour(options, resources);
-          if (!name.startsWith("decode")) return behaviour;
-          const receive = behaviour.receive.bind(behaviour);
-          behaviour.receive = (message, ctx) => {
-            if (message.type === "route") direct++;
-            receive(message, ctx);
-          };
-          return behaviour;
+          return observed(honest.behaviour(options, resources), (turn) => {
+            if (name.startsWith("decode") && turn.kind === "message" && turn.message.type === "route")
+              direct++;
+          });
         },
       }),
     },

@@ -6,6 +6,7 @@ import { answerOf } from "../dist/engine/simulated-model.js";
 import { resolveModel } from "../dist/model/resolve.js";
 import { PairRoles } from "../dist/policy/pair-roles.js";
 import { House } from "../dist/simulate/house.js";
+import { observed } from "../dist/simulate/observed.js";
 import { stepCostOf } from "../dist/simulate/serving/hardware.js";
 import { loadHardware } from "../dist/simulate/serving/load-hardware.js";
 import { openStream, promptOf, type Stream, until } from "./streams.js";
@@ -69,17 +70,15 @@ function phases(settings: object, kill?: { readonly actor: string; readonly atMs
       functions: ({ name }, honest) => ({
         ...honest,
         behaviour: (options, resources) => {
-          const behaviour = honest.behaviour(options, resources);
-          const receive = behaviour.receive.bind(behaviour);
-          behaviour.receive = (message, ctx) => {
+          return observed(honest.behaviour(options, resources), (turn) => {
+            if (turn.kind !== "message") return;
+            const { message } = turn;
             if (name === "prefill.0" && message.type === "route") counts.kept += message.keep;
             if (name === "decode.0" && message.type === "handoff" && message.ids.length > 1)
               counts.handedBack++;
             if (name === "decode.0" && message.type === "route" && message.promptTokens > 1000)
               counts.longDirect++;
-            receive(message, ctx);
-          };
-          return behaviour;
+          });
         },
       }),
     },

@@ -42,26 +42,32 @@ function limitOf(bins: number): number {
   return freedom * (1 - 2 / (9 * freedom) + z * Math.sqrt(2 / (9 * freedom))) ** 3;
 }
 
+const PROMPT = Uint32Array.of(5, 17, 60, 2);
+
+/** What the model says of the two tokens after the prompt: the second after `draft`, the likeliest first. */
+function distributions(lane: NativeLane) {
+  const at = (ids: readonly number[]) => lane.score(Uint32Array.from(ids), ids.length - 1);
+  const first = at([...PROMPT]);
+  const draft = first.indexOf(Math.max(...first));
+  return { draft, first, second: at([...PROMPT, draft]) };
+}
+
 describe("sampled draws", () => {
   test("100,000 with drafts are distributed as the model says, after drafts that held too", () => {
     const rows = 50;
     const engine = openEngine({ path, kvTokens: 4096 });
     const lane = new NativeLane({ engine, lane: 0, role: "decode", maxRows: rows, maxBatchTokens: 256 });
     try {
-      const prompt = Uint32Array.of(5, 17, 60, 2);
-      const at = (ids: readonly number[]) => lane.score(Uint32Array.from(ids), ids.length - 1);
-      const first = at([...prompt]);
       // The likeliest token as the draft: it holds often, and what follows it is drawn in the same step.
-      const draft = first.indexOf(Math.max(...first));
-      const second = at([...prompt, draft]);
+      const { draft, first, second } = distributions(lane);
       const firsts = new Array<number>(TINY.vocabulary).fill(0);
       const seconds = new Array<number>(TINY.vocabulary).fill(0);
       let accepted = 0;
       for (let seed = 0; seed < 100_000; seed += rows) {
         const batch = Array.from({ length: rows }, (_, row) => {
           const sampling: Sampling = { ...GREEDY, temperature: 1, seed: seed + row };
-          const { handle } = lane.createSequence(prompt, prompt.length, sampling);
-          return { sequence: handle, tokens: Uint32Array.of(...prompt, draft), drafts: 1, sample: true };
+          const { handle } = lane.createSequence(PROMPT, PROMPT.length, sampling);
+          return { sequence: handle, tokens: Uint32Array.of(...PROMPT, draft), drafts: 1, sample: true };
         });
         const result = lane.submit(batch).collect();
         for (const { tokens, accepted: held } of result.rows) {
@@ -100,11 +106,7 @@ describe("sampled draws that a draft model guesses", () => {
     const lane = new NativeLane({ ...options, engine, draft: other });
     const drafter = lane.draft!;
     try {
-      const prompt = Uint32Array.of(5, 17, 60, 2);
-      const at = (ids: readonly number[]) => lane.score(Uint32Array.from(ids), ids.length - 1);
-      const first = at([...prompt]);
-      const draft = first.indexOf(Math.max(...first));
-      const second = at([...prompt, draft]);
+      const { draft, first, second } = distributions(lane);
       const firsts = new Array<number>(TINY.vocabulary).fill(0);
       const seconds = new Array<number>(TINY.vocabulary).fill(0);
       let accepted = 0;
@@ -115,17 +117,17 @@ describe("sampled draws that a draft model guesses", () => {
           seed: seed + row,
         }));
         // The draft model draws with the same noise as the model: its guesses go with what the model will draw.
-        const ahead = how.map((sampling) => drafter.createSequence(prompt, prompt.length, sampling).handle);
-        const guessing = ahead.map((sequence) => ({ sequence, tokens: prompt, drafts: 0, sample: true }));
+        const ahead = how.map((sampling) => drafter.createSequence(PROMPT, PROMPT.length, sampling).handle);
+        const guessing = ahead.map((sequence) => ({ sequence, tokens: PROMPT, drafts: 0, sample: true }));
         const guesses = drafter
           .submit(guessing)
           .collect()
           .rows.map(({ tokens }) => tokens[0]!);
         const batch = how.map((sampling, row) => {
-          const { handle } = lane.createSequence(prompt, prompt.length, sampling);
+          const { handle } = lane.createSequence(PROMPT, PROMPT.length, sampling);
           return {
             sequence: handle,
-            tokens: Uint32Array.of(...prompt, guesses[row]!),
+            tokens: Uint32Array.of(...PROMPT, guesses[row]!),
             drafts: 1,
             sample: true,
           };
