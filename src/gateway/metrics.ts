@@ -28,7 +28,14 @@ export class Metrics implements GenerationObserver {
   readonly #failures: Counter;
   readonly #answers: Counter;
 
-  constructor(service: GenerationService, doors: DoorCounts) {
+  /** Of the scrape in hand: all that is read at one is read once. */
+  #snapshot: ServiceSnapshot;
+
+  constructor(
+    readonly service: GenerationService,
+    doors: DoorCounts,
+  ) {
+    this.#snapshot = service.snapshot();
     this.#registry.setDefaultLabels({ model_name: service.info.model });
     this.#timeToFirstToken = this.#histogram(
       "vllm:time_to_first_token_seconds",
@@ -62,7 +69,7 @@ export class Metrics implements GenerationObserver {
       labelNames: ["status"],
       registers: [this.#registry],
     });
-    this.#readAtScrape(service, doors);
+    this.#readAtScrape(doors);
   }
 
   ended({ timings, outputTokens }: GenerationSummary): void {
@@ -83,6 +90,7 @@ export class Metrics implements GenerationObserver {
   }
 
   text(): Promise<string> {
+    this.#snapshot = this.service.snapshot();
     return this.#registry.metrics();
   }
 
@@ -94,8 +102,9 @@ export class Metrics implements GenerationObserver {
     return new Histogram({ name, help, buckets, registers: [this.#registry] });
   }
 
-  #readAtScrape(service: GenerationService, doors: DoorCounts): void {
-    const { draftKv, prefixTier } = service.snapshot();
+  #readAtScrape(doors: DoorCounts): void {
+    const { draftKv, prefixTier } = this.#snapshot;
+    const now = () => this.#snapshot;
     const gauges = [...GAUGES, ...(draftKv ? DRAFT_GAUGES : []), ...(prefixTier ? TIER_GAUGES : [])];
     for (const [name, help, value] of gauges) {
       new Gauge({
@@ -103,7 +112,7 @@ export class Metrics implements GenerationObserver {
         help,
         registers: [this.#registry],
         collect() {
-          this.set(value(service.snapshot()));
+          this.set(value(now()));
         },
       });
     }
@@ -114,7 +123,7 @@ export class Metrics implements GenerationObserver {
         registers: [this.#registry],
         collect() {
           this.reset();
-          this.inc(value(service.snapshot()));
+          this.inc(value(now()));
         },
       });
     }
@@ -125,7 +134,7 @@ export class Metrics implements GenerationObserver {
       registers: [this.#registry],
       collect() {
         this.reset();
-        for (const [reason, count] of Object.entries(service.snapshot().requestsEnded)) {
+        for (const [reason, count] of Object.entries(now().requestsEnded)) {
           this.inc({ finished_reason: reason }, count);
         }
       },
@@ -137,12 +146,11 @@ export class Metrics implements GenerationObserver {
         labelNames: ["lane", "role"],
         registers: [this.#registry],
         collect() {
-          for (const lane of service.snapshot().lanes)
-            this.set({ lane: lane.name, role: lane.role }, value(lane));
+          for (const lane of now().lanes) this.set({ lane: lane.name, role: lane.role }, value(lane));
         },
       });
     }
-    this.#draftsAtScrape(service);
+    this.#draftsAtScrape();
     new Gauge({
       name: "streamserve_sockets",
       help: "Open TCP connections.",
@@ -162,7 +170,8 @@ export class Metrics implements GenerationObserver {
   }
 
   /** What each drafter has proposed and got right, lane by lane. */
-  #draftsAtScrape(service: GenerationService): void {
+  #draftsAtScrape(): void {
+    const now = () => this.#snapshot;
     for (const [name, help, value] of DRAFTER_COUNTERS) {
       new Counter({
         name,
@@ -171,7 +180,7 @@ export class Metrics implements GenerationObserver {
         registers: [this.#registry],
         collect() {
           this.reset();
-          for (const lane of service.snapshot().lanes)
+          for (const lane of now().lanes)
             for (const drafter of lane.drafters)
               this.inc({ lane: lane.name, drafter: drafter.name }, value(drafter));
         },
