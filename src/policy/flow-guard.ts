@@ -174,12 +174,11 @@ export class FlowGuard {
   /** Predicted time to the first token in the decode lane itself: the step in hand, then one with the prompt in it. */
   directMs(pair: number, query: RouteQuery): number {
     const s = this.#signals;
-    const pace = s.decodePace;
     const rows = s.requests[pair]!;
-    const step = pace.fixedMs + pace.firstMs * rows + (pace.secondMs * s.context[pair]!) / 1000;
+    const step = s.decodeStepMs(rows, s.context[pair]!);
     const steps = rows > 0 ? 2 : 1;
     const tokens = s.directAhead(pair) + this.uncached(pair, query);
-    return (steps * step + this.#promptMs(tokens)) * pace.factor(pair);
+    return (steps * step + this.#promptMs(tokens)) * s.decodePace.factor(pair);
   }
 
   /** Predicted time per output token with this request among the rows, in milliseconds. */
@@ -195,13 +194,12 @@ export class FlowGuard {
   #balance(pair: number, now: number): boolean {
     if (!this.constants.balanced) return false;
     const s = this.#signals;
-    const { fixedMs, firstMs, secondMs } = s.decodePace;
     const rows = s.requests[pair]! + s.kept(pair);
     const turns = Math.max(1, rows / this.constants.maxRows);
     const context = s.context[pair]! + s.keptContext[pair]!;
-    const all = turns * (fixedMs + (firstMs * rows) / turns + (secondMs * context) / (1000 * turns));
+    const all = turns * s.decodeStepMs(rows / turns, context, turns);
     return this.roles.observe(pair, {
-      decode: all / (fixedMs + firstMs),
+      decode: all / s.decodeStepMs(1, 0),
       prefillSteps: (s.ahead[pair]! + s.directAhead(pair)) / this.constants.stepTokens,
       prefillBusy: s.busyShare(pair, now),
     });
@@ -238,20 +236,17 @@ export class FlowGuard {
   /** Milliseconds a token with so many rows in the decode lane, of which a new one brings `context` tokens. */
   #tokenMsOf(pair: number, rows: number, context: number): number {
     const s = this.#signals;
-    const pace = s.decodePace;
     const inStep = Math.min(rows, this.constants.maxRows);
     const turns = Math.max(1, rows / Math.max(1, inStep));
     const all = s.context[pair]! + s.ahead[pair]! + s.prefillContext[pair]! + context;
-    const ms = pace.fixedMs + pace.firstMs * inStep + (pace.secondMs * all) / (1000 * turns);
-    return (ms * pace.factor(pair) * turns) / s.drawn[pair]!;
+    const ms = s.decodeStepMs(inStep, all, turns);
+    return (ms * s.decodePace.factor(pair) * turns) / s.drawn[pair]!;
   }
 
   /** Milliseconds a token in the prefill lane with so many rows more than it keeps, which bring `context` tokens. */
   #keptTokenMs(pair: number, more: number, context: number, now: number): number {
     const s = this.#signals;
-    const { fixedMs, firstMs, secondMs } = s.decodePace;
-    const all = s.keptContext[pair]! + context;
-    const ms = fixedMs + firstMs * (s.kept(pair) + more) + (secondMs * all) / 1000;
+    const ms = s.decodeStepMs(s.kept(pair) + more, s.keptContext[pair]! + context);
     // Steps of prompts come between.
     const left = Math.max(0.05, 1 - s.busyShare(pair, now));
     return (ms * s.prefillPace.factor(pair)) / (left * s.drawn[pair]!);

@@ -229,6 +229,12 @@ export class PairSignals {
     this.#sum(pair);
   }
 
+  /** A decode step of so many rows, of which so many turns hold `context` tokens in KV, at the common pace, in milliseconds. */
+  decodeStepMs(rows: number, context: number, turns = 1): number {
+    const { fixedMs, firstMs, secondMs } = this.decodePace;
+    return fixedMs + firstMs * rows + (secondMs * context) / (1000 * turns);
+  }
+
   /** Prompt tokens that the pair's decode lane is to compute. */
   directAhead(pair: number): number {
     return this.#directQueued[pair]! + this.#directSent[pair]!;
