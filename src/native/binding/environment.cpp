@@ -5,6 +5,19 @@
 #include "error.h"
 
 namespace streamserve::binding {
+namespace {
+
+template <class Opened>
+auto& open_in(const Opened& opened, uint32_t id, const char* what) {
+  const auto found = opened.find(id);
+  if (found == opened.end()) {
+    throw EngineError(ErrorCode::kStaleHandle,
+                      std::string(what) + " number " + std::to_string(id) + " is not open on this thread.");
+  }
+  return *found->second;
+}
+
+}  // namespace
 
 Environment::~Environment() {
   // Closed while the engine still finds them: who opens a lane's number anew must wait for its step, and is
@@ -32,28 +45,14 @@ uint32_t Environment::add(std::shared_ptr<Lane> lane) {
   return next_++;
 }
 
-Lane& Environment::lane(uint32_t id) const {
-  const auto found = lanes_.find(id);
-  if (found == lanes_.end()) {
-    throw EngineError(ErrorCode::kStaleHandle,
-                      "Lane number " + std::to_string(id) + " is not open on this thread.");
-  }
-  return *found->second;
-}
+Lane& Environment::lane(uint32_t id) const { return open_in(lanes_, id, "Lane"); }
 
 uint32_t Environment::add(std::unique_ptr<BytePairs> pairs) {
   byte_pairs_.emplace(next_, std::move(pairs));
   return next_++;
 }
 
-BytePairs& Environment::byte_pairs(uint32_t id) const {
-  const auto found = byte_pairs_.find(id);
-  if (found == byte_pairs_.end()) {
-    throw EngineError(ErrorCode::kStaleHandle,
-                      "Tokenizer number " + std::to_string(id) + " is not open on this thread.");
-  }
-  return *found->second;
-}
+BytePairs& Environment::byte_pairs(uint32_t id) const { return open_in(byte_pairs_, id, "Tokenizer"); }
 
 void Environment::close(uint32_t id) {
   const auto found = lanes_.find(id);
