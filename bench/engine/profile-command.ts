@@ -1,4 +1,3 @@
-import { closeEngine, NativeLane, openEngine } from "#streamserve/engine/native-engine.js";
 import { resolveModel } from "#streamserve/model/resolve.js";
 import { BenchError } from "../bench-error.js";
 import { higherCeilings, measureMachine } from "../ceilings.js";
@@ -7,7 +6,8 @@ import type { EngineBenchOptions } from "./command.js";
 import { readModelCosts } from "./model-costs.js";
 import { PROFILED_WORKLOADS, profileWorkload } from "./profile.js";
 import { profileFindings } from "./profile-findings.js";
-import { MOST_KV_TOKENS, MOST_PROMPT_TOKENS, MOST_SEQUENCES } from "./workloads.js";
+import { openOwn } from "./rivals.js";
+import { MOST_KV_TOKENS } from "./workloads.js";
 
 /** `bench engine --profile`: all workloads' steps, operation by operation. */
 export async function runProfile(options: EngineBenchOptions): Promise<void> {
@@ -23,17 +23,9 @@ export async function runProfile(options: EngineBenchOptions): Promise<void> {
   const finish = beginReport("engine --profile");
   const { threads, rounds, instructionSet } = options;
   const path = await resolveModel(options.model);
-  const engine = openEngine({ path, threads, kvTokens: MOST_KV_TOKENS, instructionSet, kv: options.kv });
-  const costs = readModelCosts(path, engine.kvBytes / MOST_KV_TOKENS);
-  const lane = new NativeLane({
-    engine,
-    lane: 0,
-    role: "decode",
-    maxRows: MOST_SEQUENCES,
-    maxBatchTokens: MOST_PROMPT_TOKENS,
-    profile: true,
-  });
+  const { engine, lane, close } = openOwn({ path, threads, instructionSet, kv: options.kv, profile: true });
   try {
+    const costs = readModelCosts(path, engine.kvBytes / MOST_KV_TOKENS);
     const ceilingsNow = () => measureMachine(engine.instructionSet, threads, costs.weightBytes);
     const before = ceilingsNow();
     const breakdowns = workloads.map((workload) => {
@@ -50,7 +42,6 @@ export async function runProfile(options: EngineBenchOptions): Promise<void> {
     const findings = profileFindings(breakdowns, higherCeilings(before, ceilingsNow()));
     publish(finish({ settings, ...findings }), options.json);
   } finally {
-    lane.close();
-    closeEngine(engine.id);
+    close();
   }
 }

@@ -35,10 +35,12 @@ export interface OwnOptions {
   readonly instructionSet: string;
   readonly kv: "f16" | "int8";
   readonly affinity?: "auto" | "pin" | "none";
+  /** Keeps where the time of each step went; costs some of it. */
+  readonly profile?: boolean;
 }
 
 /** Our engine with one lane that is large enough for every workload. The caller closes it. */
-export function openOwn(options: OwnOptions) {
+export function openOwn({ profile = false, ...options }: OwnOptions) {
   const engine = openEngine({ ...options, kvTokens: MOST_KV_TOKENS });
   const lane = new NativeLane({
     engine,
@@ -46,9 +48,11 @@ export function openOwn(options: OwnOptions) {
     role: "decode",
     maxRows: MOST_SEQUENCES,
     maxBatchTokens: MOST_PROMPT_TOKENS,
+    profile,
   });
   return {
     engine,
+    lane,
     workload: new LaneWorkload(lane),
     close: () => {
       lane.close();
