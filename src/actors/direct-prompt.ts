@@ -3,9 +3,7 @@ import type { LaneDrafts } from "../policy/drafting.js";
 import { DecodeRow } from "./decode-row.js";
 import type { MessageNamed } from "./messages.js";
 import { copyPrompt, readSampling } from "./prompt-region.js";
-
-const NO_IDS = new Uint32Array(0);
-const NO_VALUES = new Float32Array(0);
+import { NOTHING_CARRIED } from "./token-batch.js";
 
 /**
  * A row of a decode lane for a prompt that no prefill lane has seen: what the prefix cache does not hold is computed
@@ -29,10 +27,7 @@ export function openPrompt(
     epoch: handle.epoch,
     moved: 0,
     cachedTokens,
-    ids: NO_IDS,
-    tokenLogprobs: NO_VALUES,
-    topIds: NO_IDS,
-    topLogprobs: NO_VALUES,
+    ...NOTHING_CARRIED,
   };
   return new DecodeRow(journey, handle, prompt, drafts, prompt.subarray(cachedTokens), engine.draft);
 }

@@ -5,13 +5,12 @@ import { Decoding, type DecodingAudience, type DecodingOptions } from "./decodin
 import { LaneMeter } from "./lane-meter.js";
 import { type AppMessage, DECODE } from "./messages.js";
 import type { PrefillPrompt } from "./prefill-prompt.js";
+import { NOTHING_CARRIED } from "./token-batch.js";
 
 type Ctx = Context<AppMessage>;
 
 /** Tokens of a row that a hand-over carries, at most: they must fit a mailbox. One that drew more stays. */
 const MOST_CARRIED = 1024;
-const NO_IDS = new Uint32Array(0);
-const NO_VALUES = new Float32Array(0);
 
 /**
  * Sequences that a prefill lane decodes itself, because its pair's decode lane is full and it is not. When prompts pile
@@ -39,7 +38,7 @@ export class KeptRows {
   keep(prompt: PrefillPrompt, handle: SequenceHandle, drawn: RowResult): void {
     const journey = prompt.handOff(handle, drawn);
     const drafts = this.decoding.speculation?.drafts;
-    const row = new DecodeRow(journey, handle, prompt.tokens, drafts, NO_IDS, this.engine.draft);
+    const row = new DecodeRow(journey, handle, prompt.tokens, drafts, undefined, this.engine.draft);
     // It was sent on the same way that its next tokens take.
     row.carried = undefined;
     row.drawn = [...journey.ids];
@@ -58,10 +57,8 @@ export class KeptRows {
       const told = ctx.tell(decode, {
         ...journey,
         creditUpTo: row.creditUpTo,
+        ...NOTHING_CARRIED,
         ids: Uint32Array.from(drawn),
-        tokenLogprobs: NO_VALUES,
-        topIds: NO_IDS,
-        topLogprobs: NO_VALUES,
       });
       // It is gone for good, and adopts nothing: an audit will find the request in no lane.
       if (!told) this.engine.release(row.handle);

@@ -114,8 +114,7 @@ export class LaneSpeculation {
     let plan = given ? planGiven(outlooks, given, most, predict) : this.#contest(outlooks, most, predict);
     if (this.model?.draft(rows, plan, most, predict, least, given?.[0], ctx)) {
       const others = rows.map((row) => row.outlook);
-      const trust = this.#held / this.#promised;
-      plan = given ? planGiven(others, given, most, predict) : planDrafts(others, most, predict, trust);
+      plan = given ? planGiven(others, given, most, predict) : planDrafts(others, most, predict, this.#trust);
       plan = { ...plan, predictedMs: plan.predictedMs + this.model.spentMs };
     }
     traceDrafts(ctx, startedAt, rows, plan);
@@ -128,6 +127,11 @@ export class LaneSpeculation {
     return this.model?.spentMs ?? 0;
   }
 
+  /** How far drafts lately kept what was promised of them. */
+  get #trust(): number {
+    return this.#held / this.#promised;
+  }
+
   /** Depths that nothing else decides; undefined where the goodput rule does. */
   #givenDepths(rows: readonly DecodeRow[]): number[] | undefined {
     const { fixedDepth, policy } = this.options;
@@ -138,7 +142,7 @@ export class LaneSpeculation {
 
   /** As many drafts as pay, or none where that has not been seen for long and is nearly as good. */
   #contest(rows: readonly RowSurvival[], most: number, predict: (tokens: number) => number): DraftPlan {
-    const plan = planDrafts(rows, most, predict, this.#held / this.#promised, MARGIN);
+    const plan = planDrafts(rows, most, predict, this.#trust, MARGIN);
     const size = Math.ceil(Math.log2(rows.length));
     const since = this.#steps - (this.#plainSteps[size] ?? Number.NEGATIVE_INFINITY);
     const gain = plan.expectedTokens / plan.predictedMs / plan.plainRate - 1;

@@ -125,8 +125,12 @@ export class ModelDrafts {
     const wish = better(candidates);
     if (wish.gain < LEAST_GAIN) return this.#try(candidates, without, room, predict, least);
     this.#vain = 0;
-    const ready = wish.chosen.map((i) => candidates[i]!).filter((one) => this.#isReady(one));
-    const late = wish.chosen.map((i) => candidates[i]!).filter((one) => !ready.includes(one));
+    const ready: Candidate[] = [];
+    const late: Candidate[] = [];
+    for (const i of wish.chosen) {
+      const one = candidates[i]!;
+      (this.#isReady(one) ? ready : late).push(one);
+    }
     this.#catchUp(
       late.find((one) => this.#winsBack(one, wish, without)),
       CATCH_UP_SHARE * plan.predictedMs,

@@ -12,6 +12,13 @@ export interface Carried {
   readonly topLogprobs: Float32Array;
 }
 
+export const NOTHING_CARRIED: Carried = {
+  ids: new Uint32Array(0),
+  tokenLogprobs: new Float32Array(0),
+  topIds: new Uint32Array(0),
+  topLogprobs: new Float32Array(0),
+};
+
 /** Collects what a step drew into the one message that takes it to the gateway. */
 export class TokenBatch {
   readonly #rows: TokenRow[] = [];
