@@ -156,7 +156,7 @@ void bench_shapes(const Kernels& kernels, Team& team, const Ceilings& ceilings) 
       const Bytes panel =
           random_bytes(kernels.activation_bytes(shape.packing, tokens, shape.cols) + 64, false);
       const Activations a{tokens, shape.cols, shape.packing, panel.get()};
-      kernels.pack_activations(x.data(), shape.cols, 0, tokens, a);
+      kernels.pack_activations(x.data(), shape.cols, whole(a), a);
       std::vector<float> out(static_cast<size_t>(tokens) * shape.rows);
       const double seconds = best_seconds([&] { team_matmul(kernels, team, m, a, out.data()); });
       const double macs = static_cast<double>(tokens) * shape.rows * shape.cols / seconds;
@@ -197,7 +197,7 @@ void bench_model(const Kernels& kernels, Team& team, const Ceilings& ceilings) {
         // A prompt needs logits of its last token alone.
         const uint32_t here = m.rows == 49152 && tokens > 64 ? 1 : tokens;
         const Activations a{here, m.cols, m.packing, panel.get()};
-        if (m.cols == 1536 || m.rows != 192) kernels.pack_activations(x.data(), m.cols, 0, here, a);
+        if (m.cols == 1536 || m.rows != 192) kernels.pack_activations(x.data(), m.cols, whole(a), a);
         team_matmul(kernels, team, m, a, out.data());
         macs += static_cast<double>(here) * m.rows * m.cols;
         bytes += static_cast<double>(kernels.packed_bytes(m.packing, m.rows, m.cols));
@@ -337,12 +337,12 @@ void bench_rows(const Kernels& kernels) {
       std::printf("%-12s x1 %-8s %4u cols  %7.3f us a token %6.2f ns a value\n", kernels.name, what, cols,
                   seconds * 1e6 / tokens, seconds * 1e9 / tokens / cols);
     };
-    report("pack", best_seconds([&] { kernels.pack_activations(x.data(), cols, 0, tokens, a); }));
+    report("pack", best_seconds([&] { kernels.pack_activations(x.data(), cols, whole(a), a); }));
     report("norm", best_seconds([&] {
              kernels.norm_pack_activations(x.data(), cols, weight.data(), 1e-5F, 0, tokens, a);
            }));
     report("silu",
-           best_seconds([&] { kernels.silu_pack_activations(x.data(), x.data(), cols, 0, tokens, a); }));
+           best_seconds([&] { kernels.silu_pack_activations(x.data(), x.data(), cols, whole(a), a); }));
   }
 }
 

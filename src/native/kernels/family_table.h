@@ -108,6 +108,7 @@ struct FamilyTable {
         .pack = pack,
         .activation_bytes = Fill::bytes,
         .pack_activations = Fill::plain,
+        .pack_activations_and_rest = Fill::plain_and_rest,
         .norm_pack_activations = Fill::norm,
         .silu_pack_activations = Fill::silu,
         .gelu_pack_activations = Fill::gelu,

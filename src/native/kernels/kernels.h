@@ -82,6 +82,21 @@ struct Activations {
   uint8_t* data;
 };
 
+// Tokens [token_begin, token_end) and columns [col_begin, col_end) of activations. Columns begin at a
+// multiple of kGroup, and end at one or with the row: a group is quantised by itself.
+struct ActivationRange {
+  uint32_t token_begin;
+  uint32_t token_end;
+  uint32_t col_begin;
+  uint32_t col_end;
+};
+
+// Whole rows of tokens [begin, end); all of `a`.
+static constexpr ActivationRange tokens_of(const Activations& a, uint32_t begin, uint32_t end) {
+  return {begin, end, 0, a.cols};
+}
+static constexpr ActivationRange whole(const Activations& a) { return tokens_of(a, 0, a.tokens); }
+
 // How a block keeps the keys and the values of a head: keys [head_dim][kKvBlockTokens] (transposed), values
 // [kKvBlockTokens][head_dim].
 enum class KvFormat : uint8_t {
@@ -145,20 +160,25 @@ struct Kernels {
                uint32_t tile_begin, uint32_t tile_end, uint8_t* out);
 
   size_t (*activation_bytes)(Packing packing, uint32_t tokens, uint32_t cols);
-  // Quantises (or copies) tokens [token_begin, token_end) of x into the panels. Row t of x begins at
-  // x + t*stride (floats). Any split over threads is right.
-  void (*pack_activations)(const float* x, size_t stride, uint32_t token_begin, uint32_t token_end,
+  // Quantises (or copies) a range of x into the panels: x points at the value of the range's first token and
+  // first column, and the next token's lies `stride` floats on. Any split over threads is right.
+  void (*pack_activations)(const float* x, size_t stride, const ActivationRange& range,
                            const Activations& out);
-  // RMSNorm with `weight`, fused with pack_activations.
+  // The same for a quantised packing; and into `rest`, of the same shape and packing, what quantisation takes
+  // from x: x - int8 * scale, quantised in its turn.
+  void (*pack_activations_and_rest)(const float* x, size_t stride, const ActivationRange& range,
+                                    const Activations& out, const Activations& rest);
+  // RMSNorm with `weight`, fused with pack_activations. Takes whole rows of tokens [token_begin, token_end),
+  // whose first x points at.
   void (*norm_pack_activations)(const float* x, size_t stride, const float* weight, float epsilon,
                                 uint32_t token_begin, uint32_t token_end, const Activations& out);
   // SiLU(gate) * up, fused with pack_activations.
-  void (*silu_pack_activations)(const float* gate, const float* up, size_t stride, uint32_t token_begin,
-                                uint32_t token_end, const Activations& out);
+  void (*silu_pack_activations)(const float* gate, const float* up, size_t stride,
+                                const ActivationRange& range, const Activations& out);
 
   // GELU(gate) * up by the tanh formula, fused with pack_activations.
-  void (*gelu_pack_activations)(const float* gate, const float* up, size_t stride, uint32_t token_begin,
-                                uint32_t token_end, const Activations& out);
+  void (*gelu_pack_activations)(const float* gate, const float* up, size_t stride,
+                                const ActivationRange& range, const Activations& out);
 
   // out[token][row] (+)= sum over k of w[row][k] * a[token][k], for rows of tiles [tile_begin, tile_end) and
   // all tokens of `a`; row stride of `out` is `stride` floats. `accumulate` adds to what is there (residual).

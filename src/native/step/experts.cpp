@@ -129,7 +129,8 @@ void Experts::pack_input(const LayerWeights& layer, const float* rows, uint32_t 
   each_share(begin, end, [&](const Share& share, uint32_t first, uint32_t last) {
     const PackedMatrix& matrix = layer.experts[share.expert].gate;
     const Activations out{share.count, width_, matrix.packing, inputs_.get() + share.panel};
-    kernels_.pack_activations(rows_.get() + size_t{share.first} * width_, width_, first, last, out);
+    kernels_.pack_activations(rows_.get() + size_t{share.first + first} * width_, width_,
+                              tokens_of(out, first, last), out);
   });
 }
 
@@ -146,8 +147,8 @@ void Experts::pack_gated(const LayerWeights& layer, uint32_t begin, uint32_t end
   each_share(begin, end, [&](const Share& share, uint32_t first, uint32_t last) {
     const PackedMatrix& matrix = layer.experts[share.expert].down;
     const Activations out{share.count, feed_, matrix.packing, gated_.get() + share.panel};
-    const float* gates = feeds_.get() + size_t{share.first} * 2 * feed_;
-    fill(gates, gates + feed_, size_t{2} * feed_, first, last, out);
+    const float* gates = feeds_.get() + size_t{share.first + first} * 2 * feed_;
+    fill(gates, gates + feed_, size_t{2} * feed_, tokens_of(out, first, last), out);
   });
 }
 

@@ -356,24 +356,28 @@ void Forward::pack(Operation operation, uint32_t layer, uint32_t begin, uint32_t
                           buffers_.panels.get() + panels++ * buffers_.panel_bytes};
     switch (operation) {
       case Operation::kPackAttentionInput:
-        kernels_.pack_activations(buffers_.normed.get(), config_.embedding, begin, end, out);
+        kernels_.pack_activations(buffers_.normed.get() + size_t{begin} * config_.embedding,
+                                  config_.embedding, tokens_of(out, begin, end), out);
         break;
       case Operation::kPackFeedInput:
         if (config_.experts > 0) {
-          kernels_.pack_activations(buffers_.normed.get(), config_.embedding, begin, end, out);
+          kernels_.pack_activations(buffers_.normed.get() + size_t{begin} * config_.embedding,
+                                    config_.embedding, tokens_of(out, begin, end), out);
           break;
         }
-        kernels_.norm_pack_activations(buffers_.hidden.get(), config_.embedding, w.feed_forward_norm,
-                                       config_.norm_epsilon, begin, end, out);
+        kernels_.norm_pack_activations(buffers_.hidden.get() + size_t{begin} * config_.embedding,
+                                       config_.embedding, w.feed_forward_norm, config_.norm_epsilon, begin,
+                                       end, out);
         break;
       case Operation::kPackAttended:
-        kernels_.pack_activations(buffers_.attended.get(), buffers_.attended_stride, begin, end, out);
+        kernels_.pack_activations(buffers_.attended.get() + begin * buffers_.attended_stride,
+                                  buffers_.attended_stride, tokens_of(out, begin, end), out);
         break;
       default: {
         const auto fill = config_.family->gate == Gate::kSilu ? kernels_.silu_pack_activations
                                                               : kernels_.gelu_pack_activations;
-        fill(buffers_.feed.get(), buffers_.feed.get() + config_.feed_forward, buffers_.feed_stride, begin,
-             end, out);
+        const float* gate = buffers_.feed.get() + begin * buffers_.feed_stride;
+        fill(gate, gate + config_.feed_forward, buffers_.feed_stride, tokens_of(out, begin, end), out);
       }
     }
   }
@@ -430,7 +434,8 @@ void Forward::prepare_attention_input(uint32_t layer, uint32_t begin, uint32_t e
   if (!refine) return;
   const Activations out{batch_->tokens, w.value.weights.cols, w.value.weights.packing,
                         buffers_.panels.get() + StepBuffers::kResidualPanel * buffers_.panel_bytes};
-  kernels_.pack_activations(buffers_.residual.get(), config_.embedding, begin, end, out);
+  kernels_.pack_activations(buffers_.residual.get() + size_t{begin} * config_.embedding, config_.embedding,
+                            tokens_of(out, begin, end), out);
 }
 
 // The experts read the same rows as their router.

@@ -153,7 +153,7 @@ std::vector<float> multiply(const Kernels& kernels, const PackedMatrix& matrix, 
   const size_t inputs = static_cast<size_t>(tokens) * matrix.cols;
   const GuardedBytes input(inputs * sizeof(float), sizeof(float));
   std::copy_n(x.data(), inputs, input.floats());
-  kernels.pack_activations(input.floats(), matrix.cols, 0, tokens, activations);
+  kernels.pack_activations(input.floats(), matrix.cols, whole(activations), activations);
   const size_t count = static_cast<size_t>(tokens) * matrix.rows;
   const GuardedBytes out(count * sizeof(float), sizeof(float));
   kernels.matmul(matrix, activations, 0, (matrix.rows + kTileRows - 1) / kTileRows, out.floats(), matrix.rows,

@@ -136,7 +136,7 @@ UNIT_TEST(kernels_matmul_over_tile_ranges_equals_the_whole_and_accumulates) {
       GuardedBytes panel(family->activation_bytes(w.matrix.packing, tokens, cols));
       const Activations a{tokens, cols, w.matrix.packing, panel.data()};
       for (uint32_t token = 0; token < tokens; token++)
-        family->pack_activations(x.data(), cols, token, token + 1, a);
+        family->pack_activations(&x[token * cols], cols, tokens_of(a, token, token + 1), a);
       for (uint32_t cut = 0; cut <= tiles; cut++) {
         std::vector<float> out = before;
         family->matmul(w.matrix, a, 0, cut, out.data(), stride, true);

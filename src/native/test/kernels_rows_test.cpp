@@ -57,16 +57,60 @@ void check_families_agree(uint32_t tokens, uint32_t cols, const Fill& fill) {
   }
 }
 
+// Calls pack(range, where its values begin in rows of `stride`) for two halves of the columns.
+template <typename Pack>
+void each_half(const Activations& a, size_t stride, uint32_t begin, uint32_t end, Pack pack) {
+  const uint32_t cut = a.cols / 2 / kGroup * kGroup;
+  for (const auto& [from, to] : {std::pair{cut, a.cols}, std::pair{0U, cut}}) {
+    if (from < to) pack(ActivationRange{begin, end, from, to}, begin * stride + from);
+  }
+}
+
 // Plain rows, read with the stride given.
 Fill plain(const std::vector<float>& x, size_t stride) {
   return [&x, stride](const Kernels& family, uint32_t begin, uint32_t end, const Activations& a) {
-    family.pack_activations(x.data(), stride, begin, end, a);
+    each_half(a, stride, begin, end, [&](const ActivationRange& range, size_t at) {
+      family.pack_activations(&x[at], stride, range, a);
+    });
   };
 }
 
 constexpr float kEpsilon = 1e-5F;
 
 }  // namespace
+
+UNIT_TEST(kernels_what_quantisation_takes_from_rows_is_packed_beside_them) {
+  constexpr uint32_t tokens = 17;
+  constexpr uint32_t cols = 96;
+  for (const Values values : {Values::kOrdinary, Values::kZero, Values::kTiny}) {
+    const std::vector<float> x = random_floats(tokens * cols, 70, values);
+    // int8 of the largest magnitude of each group, as pack_activations() makes them.
+    std::vector<float> rest(x.size(), 0.0F);
+    for (size_t group = 0; group < x.size(); group += kGroup) {
+      float largest = 0;
+      for (size_t i = group; i < group + kGroup; i++) largest = std::max(largest, std::abs(x[i]));
+      if (largest < 0x1p-110F) continue;
+      for (size_t i = group; i < group + kGroup; i++) {
+        rest[i] = x[i] - std::nearbyint(x[i] * (127.0F / largest)) * (largest / 127.0F);
+      }
+    }
+    for (const Kernels* family : runnable_families()) {
+      for (const Packing packing : {Packing::kInt4Affine, Packing::kInt6Super, Packing::kInt8Symmetric}) {
+        const size_t bytes = family->activation_bytes(packing, tokens, cols);
+        GuardedBytes panels[4] = {GuardedBytes(bytes), GuardedBytes(bytes), GuardedBytes(bytes),
+                                  GuardedBytes(bytes)};
+        const auto panel = [&](size_t i) { return Activations{tokens, cols, packing, panels[i].data()}; };
+        family->pack_activations(x.data(), cols, whole(panel(0)), panel(0));
+        family->pack_activations(rest.data(), cols, whole(panel(1)), panel(1));
+        each_half(panel(2), cols, 0, tokens, [&](const ActivationRange& range, size_t at) {
+          family->pack_activations_and_rest(&x[at], cols, range, panel(2), panel(3));
+        });
+        CHECK(std::equal(panels[0].data(), panels[0].data() + bytes, panels[2].data()));
+        CHECK(std::equal(panels[1].data(), panels[1].data() + bytes, panels[3].data()));
+      }
+    }
+  }
+}
 
 UNIT_TEST(kernels_plain_rows_keep_their_values) {
   constexpr uint32_t tokens = 9;
@@ -91,7 +135,7 @@ UNIT_TEST(kernels_norm_rows_are_near_double_precision_and_equal_in_all_families)
       const std::vector<float> x = random_floats(tokens * stride, cols + 1, values);
       const std::vector<float> weight = random_floats(cols, cols + 2);
       const Fill norm = [&](const Kernels& family, uint32_t begin, uint32_t end, const Activations& a) {
-        family.norm_pack_activations(x.data(), stride, weight.data(), kEpsilon, begin, end, a);
+        family.norm_pack_activations(&x[begin * stride], stride, weight.data(), kEpsilon, begin, end, a);
       };
       const std::vector<float> rows = rows_of(*runnable_families().front(), tokens, cols, norm);
       for (uint32_t t = 0; t < tokens; t++) {
@@ -118,7 +162,9 @@ UNIT_TEST(kernels_silu_rows_are_near_double_precision_and_equal_in_all_families)
     gate[i] = -110.0F + 220.0F * static_cast<float>(i) / static_cast<float>(gate.size());
   const std::vector<float> up = random_floats(gate.size(), 60);
   const Fill silu = [&](const Kernels& family, uint32_t begin, uint32_t end, const Activations& a) {
-    family.silu_pack_activations(gate.data(), up.data(), cols, begin, end, a);
+    each_half(a, cols, begin, end, [&](const ActivationRange& range, size_t at) {
+      family.silu_pack_activations(&gate[at], &up[at], cols, range, a);
+    });
   };
   const std::vector<float> rows = rows_of(*runnable_families().front(), tokens, cols, silu);
   for (size_t i = 0; i < rows.size(); i++) {
@@ -128,7 +174,8 @@ UNIT_TEST(kernels_silu_rows_are_near_double_precision_and_equal_in_all_families)
   }
   check_families_agree(tokens, cols, silu);
   check_families_agree(3, 50, [&](const Kernels& family, uint32_t begin, uint32_t end, const Activations& a) {
-    family.silu_pack_activations(gate.data() + 3000, up.data(), cols, begin, end, a);
+    family.silu_pack_activations(&gate[3000 + begin * cols], &up[begin * cols], cols,
+                                 tokens_of(a, begin, end), a);
   });
 }
 
@@ -140,7 +187,9 @@ UNIT_TEST(kernels_gelu_rows_are_near_double_precision_and_equal_in_all_families)
     gate[i] = -12.0F + 24.0F * static_cast<float>(i) / static_cast<float>(gate.size());
   const std::vector<float> up = random_floats(gate.size(), 61);
   const Fill gelu = [&](const Kernels& family, uint32_t begin, uint32_t end, const Activations& a) {
-    family.gelu_pack_activations(gate.data(), up.data(), cols, begin, end, a);
+    each_half(a, cols, begin, end, [&](const ActivationRange& range, size_t at) {
+      family.gelu_pack_activations(&gate[at], &up[at], cols, range, a);
+    });
   };
   const std::vector<float> rows = rows_of(*runnable_families().front(), tokens, cols, gelu);
   for (size_t i = 0; i < rows.size(); i++) {
