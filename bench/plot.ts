@@ -10,8 +10,15 @@ const figureSchema = z.discriminatedUnion("kind", [
   z.object({
     ...labels,
     kind: z.literal("bars"),
+    ratios: z.boolean().optional(),
     groups: z.array(z.string()),
-    series: z.array(z.object({ name: z.string(), values: z.array(z.number().nullable()) })),
+    series: z.array(
+      z.object({
+        name: z.string(),
+        values: z.array(z.number().nullable()),
+        spans: z.array(z.tuple([z.number(), z.number()]).nullable()).optional(),
+      }),
+    ),
   }),
   z.object({
     ...labels,

@@ -210,7 +210,10 @@ describe("objectives", () => {
 
   test("pairs without lanes are refused with their line", () => {
     expect(refusal({ config: fileWith("\npairs: 0\n") })).toMatch(
-      /^config_invalid: "pairs" \(.*config\.yaml, line 2\)/,
+      /^config_invalid: "pairs" \(.*config\.yaml, line 2\) can't be used: a pair is a prefill lane and a decode lane/,
+    );
+    expect(refusal({ config: fileWith("pairs: 1\ndecode:\n  maxRows: 0\n") })).toMatch(
+      /^config_invalid: "decode\.maxRows" \(.*config\.yaml, line 3\) can't be used: a lane without rows serves nobody/,
     );
   });
 });

@@ -6,6 +6,7 @@ import { ROUTE_POLICIES } from "../policy/route-policy.js";
  * (config/schema.json). Every constant names its unit; presets live in config/*.yaml.
  */
 
+const positive = (otherwise: string) => z.number().int().positive(otherwise);
 const count = z.number().int().positive();
 /** No more than timers can wait, which is 24 days: they take more as no wait at all. */
 const milliseconds = z
@@ -103,9 +104,9 @@ const engine = z
 
 const lane = (rows: number, tokens: number) => ({
   /** Most sequences in a step. */
-  maxRows: count.default(rows),
+  maxRows: positive("a lane without rows serves nobody: give 1 or more").default(rows),
   /** Most new tokens in a step. */
-  maxBatchTokens: count.default(tokens),
+  maxBatchTokens: positive("a step without tokens gets nowhere: give 1 or more").default(tokens),
   /** Least time between two load reports, in milliseconds: fresh against a request's life, rare against steps. */
   reportMs: milliseconds.default(20),
 });
@@ -342,7 +343,12 @@ export const configSchema = z.strictObject({
   /** Catalogue name, or the path of a .gguf file, a .safetensors file or the directory of a safetensors model. */
   model: z.string().default("smollm2-135m-instruct"),
   /** Stream pairs: each one prefill lane and one decode lane. */
-  pairs: z.number().int().min(1).max(64).default(1),
+  pairs: z
+    .number()
+    .int()
+    .min(1, "a pair is a prefill lane and a decode lane, and without any nothing is served: give 1 to 64")
+    .max(64)
+    .default(1),
   /**
    * "disaggregated": a pair's prompts are computed in one lane and its answers in the other. "fused", for comparisons:
    * its decode lane computes both in common steps, prompts in chunks of what `decode.maxBatchTokens` leaves; the prefill

@@ -10,8 +10,17 @@ interface Labels {
 /** Groups of bars: one bar a series in each group. A value that was not measured is null and draws nothing. */
 export interface BarFigure extends Labels {
   readonly kind: "bars";
+  /**
+   * Values are ratios, all above 0: bars begin at 1 on a logarithmic axis, so that half is as far below as twice is above.
+   */
+  readonly ratios?: boolean | undefined;
   readonly groups: readonly string[];
-  readonly series: readonly { readonly name: string; readonly values: readonly (number | null)[] }[];
+  readonly series: readonly {
+    readonly name: string;
+    readonly values: readonly (number | null)[];
+    /** The least and the most that was measured for each value. */
+    readonly spans?: readonly (readonly [number, number] | null)[] | undefined;
+  }[];
 }
 
 export interface LineFigure extends Labels {

@@ -1,5 +1,6 @@
-import { formatTick, linearScale, logScale } from "./axis.js";
-import type { BarFigure, Figure, LineFigure } from "./figure.js";
+import { linearScale, logScale } from "./axis.js";
+import { drawBars } from "./bars-svg.js";
+import type { Figure, LineFigure } from "./figure.js";
 import { drawRoofline } from "./roofline-svg.js";
 import { colour, HEIGHT, legend, numberAxis, PLOT, round, text, valueAxis, WIDTH } from "./svg-parts.js";
 
@@ -26,29 +27,6 @@ function drawBody(figure: Figure): string[] {
     case "roofline":
       return drawRoofline(figure);
   }
-}
-
-function drawBars(figure: BarFigure): string[] {
-  const values = figure.series.flatMap((series) => series.values).filter((value) => value !== null);
-  const y = linearScale(0, Math.max(0, ...values), PLOT.bottom, PLOT.top);
-  const groupWidth = (PLOT.right - PLOT.left) / Math.max(1, figure.groups.length);
-  const barWidth = (groupWidth * 0.8) / Math.max(1, figure.series.length);
-  const parts = valueAxis(y, figure.valueLabel);
-  for (const [group, name] of figure.groups.entries()) {
-    const left = PLOT.left + group * groupWidth + groupWidth * 0.1;
-    parts.push(text(left + groupWidth * 0.4, PLOT.bottom + 18, name, 'text-anchor="middle"'));
-    for (const [index, series] of figure.series.entries()) {
-      const value = series.values[group] ?? null;
-      if (value === null) continue;
-      const x = left + index * barWidth;
-      const top = y.place(value);
-      parts.push(
-        `<rect x="${round(x)}" y="${round(top)}" width="${round(barWidth * 0.92)}" height="${round(PLOT.bottom - top)}" fill="${colour(index)}"/>`,
-        text(x + barWidth * 0.46, top - 4, formatTick(value), 'text-anchor="middle" font-size="10"'),
-      );
-    }
-  }
-  return parts;
 }
 
 function drawLines(figure: LineFigure): string[] {
