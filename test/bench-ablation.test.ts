@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process";
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -51,6 +51,20 @@ test("the simulator compares a scheduler with FIFO in one table, with plots", as
   expect(rows[1].ratios.ttftP99.median).toBeGreaterThan(1.5);
   const plots = readdirSync(directory).filter((name) => name.endsWith(".svg"));
   expect(plots).toEqual(["plot-1.svg"]);
+});
+
+test("reports of single parts are joined in the order of the parts", async () => {
+  const files = ["lanes", "router"].map((part) => ({ part, file: join(directory, `part-${part}.json`) }));
+  for (const { part, file } of files) {
+    await ablation("--where", "simulated", "--part", part, "--requests", "60");
+    copyFileSync(join(directory, "report.json"), file);
+  }
+  const { stdout, report } = await ablation("--join", ...files.map(({ file }) => file));
+  const rows: { part: string; name: string }[] = report.results[0].compared;
+  expect([...new Set(rows.map(({ part }) => part))]).toEqual(["router", "lanes"]);
+  expect(report.figures).toHaveLength(2);
+  expect(stdout).toMatch(/lanes \(simulated A800 pairs\): measured at/);
+  await expect(ablation("--join", join(directory, "plot-1.svg"))).rejects.toThrow(/can't be joined/);
 });
 
 test("the real engine compares lanes", async () => {

@@ -43,6 +43,35 @@ test("a bar's height is in proportion, and what was not measured draws none", ()
   expect(svg).toContain("a &#60; b &#38; c");
 });
 
+test("ratios stand on 1: half is as far below it as twice is above; numbers of narrow bars stand upright", () => {
+  const drawn = (series: number) =>
+    drawFigure({
+      kind: "bars",
+      ratios: true,
+      title: "Ratios",
+      valueLabel: "ratio",
+      groups: ["a", "b", "c", "d", "e", "f"],
+      series: Array.from({ length: series }, (_, i) => ({
+        name: `s${i}`,
+        values: [2, 0.5, 1, null, 1.5, 0.75],
+        spans: [[1.5, 2.5], [0.4, 0.6], null, null, [1.5, 1.5], [0.5, 1.5]],
+      })),
+    });
+  const one = drawn(1);
+  const bars = [
+    ...one.matchAll(/<rect x="[\d.]+" y="([\d.]+)" width="[\d.]+" height="([\d.]+)" fill="#0072b2"/g),
+  ]
+    .map(([, y, height]) => ({ y: Number(y), height: Number(height) }))
+    .filter(({ height }) => height !== 12);
+  expect(bars).toHaveLength(5);
+  expect(bars[0]!.height).toBeCloseTo(bars[1]!.height, 1);
+  // One ends where the other begins: at 1.
+  expect(bars[0]!.y + bars[0]!.height).toBeCloseTo(bars[1]!.y, 1);
+  expect(one).not.toMatch(/rotate\(-90 (?!18 )/);
+  expect(drawn(6).match(/rotate\(-90 (?!18 )/g)).toHaveLength(6 * 3);
+  expect(drawn(6)).not.toContain("NaN");
+});
+
 test("lines are drawn through all points, on logarithmic axes too", () => {
   for (const logarithmic of [true, false]) {
     const svg = drawFigure({

@@ -5,7 +5,8 @@ import { drawFigure } from "#streamserve/report/svg.js";
 import { choice, wholeNumber, withJson } from "../options.js";
 import { beginReport, publish } from "../report.js";
 import { findingsOf, type Measured } from "./findings.js";
-import { PARTS } from "./parts.js";
+import { joinReports } from "./join.js";
+import { PARTS, type Part } from "./parts.js";
 import { compareReal } from "./real.js";
 import { compareSimulated } from "./simulated.js";
 
@@ -18,6 +19,7 @@ interface AblationOptions {
   readonly realRequests: number;
   readonly requests: number;
   readonly full?: boolean;
+  readonly join?: readonly string[];
   readonly plots?: string;
   readonly json?: string;
 }
@@ -47,6 +49,10 @@ export function addAblationCommand(program: Command): void {
       "--full",
       `${FULL.rounds} rounds of ${FULL.realRequests} and ${FULL.requests} requests: about an hour`,
     )
+    .option(
+      "--join <reports...>",
+      "measure nothing: put together what runs of single parts left with --json; of a part that comes twice, the last counts",
+    )
     .option("--plots <prefix>", "draw the plots as SVG: path and beginning of the files' names");
   withJson(command).action(runAblation);
 }
@@ -54,28 +60,14 @@ export function addAblationCommand(program: Command): void {
 async function runAblation(given: AblationOptions): Promise<void> {
   const options = { ...given, ...(given.full ? FULL : {}) };
   const finish = beginReport("ablation");
-  const parts = PARTS.filter(({ name }) => options.part === "all" || options.part === name);
-  const progress = (text: string) => console.error(text);
-  const measured: Measured[] = [];
-  const notes: string[] = [];
-  if (options.where !== "simulated") {
-    const { compared, objective, capacities } = await compareReal(
-      await resolveModel(options.model),
-      parts,
-      options,
-      progress,
-    );
-    measured.push({ where: "real engine", compared, objective });
-    const each = capacities.map((capacity) => capacity.toFixed(1)).join(", ");
-    notes.push(
-      `With 16 under way the real engine served ${each} requests a second, part by part: loads are shares of that.`,
-    );
-  }
-  if (options.where !== "real") {
-    measured.push({ where: "simulated A800 pairs", ...(await compareSimulated(parts, options, progress)) });
-  }
+  const asked = PARTS.filter(({ name }) => options.part === "all" || options.part === name);
+  const joined = options.join && joinReports(options.join);
+  const measured = joined?.measured ?? (await measure(options, asked));
+  const parts = PARTS.filter(({ name }) =>
+    measured.some(({ compared }) => compared.some(({ part }) => part === name)),
+  );
   const settings = { ...options, json: undefined, plots: undefined };
-  const report = finish(findingsOf(settings, parts, measured, notes));
+  const report = finish(findingsOf(settings, parts, measured, joined?.notes ?? []));
   publish(report, options.json);
   if (options.plots === undefined) return;
   for (const [index, figure] of report.figures.entries()) {
@@ -83,4 +75,17 @@ async function runAblation(given: AblationOptions): Promise<void> {
     writeFileSync(file, drawFigure(figure));
     console.error(`${file}: ${figure.title}`);
   }
+}
+
+async function measure(options: AblationOptions, parts: readonly Part[]): Promise<Measured[]> {
+  const progress = (text: string) => console.error(text);
+  const measured: Measured[] = [];
+  if (options.where !== "simulated") {
+    const path = await resolveModel(options.model);
+    measured.push({ where: "real engine", ...(await compareReal(path, parts, options, progress)) });
+  }
+  if (options.where !== "real") {
+    measured.push({ where: "simulated A800 pairs", ...(await compareSimulated(parts, options, progress)) });
+  }
+  return measured;
 }

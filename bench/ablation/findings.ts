@@ -3,7 +3,7 @@ import { median } from "#streamserve/report/statistics.js";
 import { formatCell } from "#streamserve/report/table.js";
 import type { Findings, Table } from "../report.js";
 import { MEASURES, type Objective } from "./outcome.js";
-import type { Part } from "./parts.js";
+import { type Part, WHOLE } from "./parts.js";
 import type { Compared, Ratio } from "./rounds.js";
 
 export interface Measured {
@@ -11,6 +11,8 @@ export interface Measured {
   readonly where: string;
   readonly compared: readonly Compared[];
   readonly objective: Objective;
+  /** Requests a second that the whole system served in a closed loop, part by part: the real engine's loads are shares of it. */
+  readonly capacities?: readonly number[] | undefined;
 }
 
 export function findingsOf(
@@ -24,6 +26,7 @@ export function findingsOf(
     tables: measured.map(tableOf),
     notes: [
       ...notes,
+      ...measured.flatMap(capacityNote),
       "Each figure is followed by its ratio to the whole system's in the same round: median (least to most) over the rounds.",
       `Goodput: requests a second within ${measured
         .map(
@@ -36,6 +39,14 @@ export function findingsOf(
     results: measured,
     figures: measured.flatMap((one) => parts.map(({ name }) => figureOf(one, name))),
   };
+}
+
+function capacityNote({ where, capacities = [] }: Measured): string[] {
+  if (capacities.length === 0) return [];
+  const each = capacities.map((capacity) => capacity.toFixed(1)).join(", ");
+  return [
+    `With 16 under way the ${where} served ${each} requests a second, part by part: loads are shares of that.`,
+  ];
 }
 
 function tableOf({ where, compared }: Measured): Table {
@@ -59,19 +70,27 @@ function ratioText({ median, min, max }: Ratio): string {
 
 /** Ratios to the whole system, every measure turned so that more is better. */
 function figureOf({ where, compared }: Measured, part: string): BarFigure {
-  const rivals = compared.filter((one) => one.part === part);
+  const rivals = compared.filter((one) => one.part === part && one.name !== WHOLE.name);
   return {
     kind: "bars",
-    title: `${part}, ${where}`,
-    valueLabel: "of the whole system's; more is better",
+    ratios: true,
+    title: `${part}, ${where}: what stands in for it, relative to the whole system (1)`,
+    valueLabel: "ratio, turned so that less than 1 is worse",
     groups: MEASURES.map(({ name }) => name),
-    series: rivals.map(({ name, ratios }) => ({
-      name,
-      values: MEASURES.map(({ key, more }) => {
-        const { median } = ratios[key];
-        const value = more === "better" ? median : 1 / median;
-        return Number.isFinite(value) ? value : null;
-      }),
-    })),
+    series: rivals.map(({ name, ratios }) => {
+      const turned = MEASURES.map(({ key, more }) => turn(ratios[key], more === "better"));
+      return {
+        name,
+        values: turned.map((ratio) => ratio?.median ?? null),
+        spans: turned.map((ratio) => (ratio ? [ratio.min, ratio.max] : null)),
+      };
+    }),
   };
+}
+
+/** Undefined where there is nothing to draw on a logarithmic axis. */
+function turn({ median, min, max }: Ratio, upright: boolean): Ratio | undefined {
+  const ratio = upright ? { median, min, max } : { median: 1 / median, min: 1 / max, max: 1 / min };
+  const drawable = Object.values(ratio).every((value) => Number.isFinite(value) && value > 0);
+  return drawable ? ratio : undefined;
 }
