@@ -11,6 +11,7 @@
 #include <functional>
 #include <memory>
 #include <random>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -346,6 +347,54 @@ void bench_rows(const Kernels& kernels) {
   }
 }
 
+// RoPE and storing of K and V, hot: a layer's of 64 tokens, by runs as prompts have them and token by token.
+void bench_heads(const Kernels& kernels) {
+  constexpr uint32_t tokens = 64;
+  constexpr uint32_t heads = 9;
+  constexpr uint32_t kv_heads = 3;
+  constexpr uint32_t head_dim = 64;
+  constexpr uint32_t stride = (heads + 2 * kv_heads) * head_dim;
+  std::vector<float> x = random_floats(size_t{tokens} * stride);
+  const std::vector<float> cosines(head_dim / 2, 0.6F);
+  const std::vector<float> sines(head_dim / 2, 0.8F);
+  const auto report = [&](const char* what, uint32_t values, double seconds) {
+    std::printf("%-12s x1 %-32s %7.3f us a token %6.2f ns a value\n", kernels.name, what,
+                seconds * 1e6 / tokens, seconds * 1e9 / tokens / values);
+  };
+  for (const RopeStyle style : {RopeStyle::kInterleaved, RopeStyle::kHalves}) {
+    report(style == RopeStyle::kHalves ? "rope, halves" : "rope, interleaved", (heads + kv_heads) * head_dim,
+           best_seconds([&] {
+             for (uint32_t t = 0; t < tokens; t++) {
+               kernels.rope(&x[size_t{t} * stride], heads + kv_heads, head_dim, head_dim, cosines.data(),
+                            sines.data(), style);
+             }
+           }));
+  }
+  for (const KvFormat format : {KvFormat::kFloat16, KvFormat::kInt8}) {
+    const size_t part = kv_part_words(format, head_dim, kKvBlockTokens);
+    const Bytes blocks = random_bytes(tokens / kKvBlockTokens * kv_heads * 2 * part * 2, false);
+    for (const uint32_t run : {1U, 8U, 14U, 32U}) {
+      const double seconds = best_seconds([&] {
+        for (uint32_t t = 0; t < tokens;) {
+          const uint32_t slot = t % kKvBlockTokens;
+          const uint32_t here = std::min({run, tokens - t, kKvBlockTokens - slot});
+          for (uint32_t h = 0; h < kv_heads; h++) {
+            const float* key = &x[size_t{t} * stride + (heads + h) * head_dim];
+            auto* keys = reinterpret_cast<uint16_t*>(blocks.get()) +
+                         (size_t{t / kKvBlockTokens} * kv_heads + h) * 2 * part;
+            kernels.store_kv(format, {key, key + kv_heads * head_dim, stride, here}, head_dim, slot, keys,
+                             keys + part);
+          }
+          t += here;
+        }
+      });
+      const std::string what = std::string("store k, v, ") + (format == KvFormat::kInt8 ? "int8" : "f16") +
+                               ", runs of " + std::to_string(run);
+      report(what.c_str(), 2 * kv_heads * head_dim, seconds);
+    }
+  }
+}
+
 void bench_family(const Kernels& kernels, uint32_t threads, const char* what) {
   constexpr size_t model_bytes = size_t{96} << 20;
   const Ceilings one = measure_ceilings(kernels, 1, model_bytes);
@@ -369,6 +418,7 @@ void bench_family(const Kernels& kernels, uint32_t threads, const char* what) {
     bench_long(kernels, team, KvFormat::kInt8);
   }
   if (wanted("rows")) bench_rows(kernels);
+  if (wanted("heads")) bench_heads(kernels);
 }
 
 }  // namespace
@@ -379,7 +429,8 @@ int main(int count, char** arguments) {
   const int threads = count > 2 ? std::atoi(arguments[2]) : 1;
   const char* what = count > 3 ? arguments[3] : "";
   if (threads < 1 || threads > 256) {
-    std::fprintf(stderr, "usage: kernels-bench [family|all] [threads] [shapes|model|attention|long|rows]\n");
+    std::fprintf(stderr,
+                 "usage: kernels-bench [family|all] [threads] [shapes|model|attention|long|rows|heads]\n");
     return 2;
   }
   bool any = false;

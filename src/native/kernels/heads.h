@@ -38,13 +38,39 @@ inline void rope(float* x, uint32_t heads, uint32_t head_dim, uint32_t rotated, 
   }
 }
 
-inline void store_kv_f16(const float* key, const float* value, uint32_t head_dim, uint32_t slot,
-                         uint16_t* keys, uint16_t* values) {
-  for (uint32_t d = 0; d < head_dim; d += kLanes) {
-    uint16_t halves[kLanes];
-    store_f16(halves, load(key + d));
-    for (uint32_t i = 0; i < kLanes; i++) keys[(d + i) * kKvBlockTokens + slot] = halves[i];
-    store_f16(values + static_cast<size_t>(slot) * head_dim + d, load(value + d));
+// Calls `columns(first)` for each kColumnRows tokens of a run, of which there are at least so many: the last
+// ones may be among those before, and are then stored twice.
+template <typename Columns>
+inline void each_column_rows(uint32_t tokens, Columns columns) {
+  for (uint32_t t = 0; t < tokens; t += kColumnRows) {
+    columns(t + kColumnRows <= tokens ? t : tokens - kColumnRows);
+  }
+}
+
+inline void store_kv_f16(const KvRun& run, uint32_t head_dim, uint32_t slot, uint16_t* keys,
+                         uint16_t* values) {
+  for (uint32_t t = 0; t < run.tokens; t++) {
+    const float* value = run.value + t * run.stride;
+    uint16_t* to = values + static_cast<size_t>(slot + t) * head_dim;
+    for (uint32_t d = 0; d < head_dim; d += kLanes) store_f16(to + d, load(value + d));
+  }
+  if (run.tokens >= kColumnRows) {
+    each_column_rows(run.tokens, [&](uint32_t first) {
+      for (uint32_t d = 0; d < head_dim; d += kLanes) {
+        Lanes rows[kColumnRows];
+#pragma GCC unroll 8
+        for (uint32_t r = 0; r < kColumnRows; r++) rows[r] = load(run.key + (first + r) * run.stride + d);
+        store_f16_columns(keys + d * kKvBlockTokens + slot + first, kKvBlockTokens, rows);
+      }
+    });
+    return;
+  }
+  for (uint32_t t = 0; t < run.tokens; t++) {
+    for (uint32_t d = 0; d < head_dim; d += kLanes) {
+      uint16_t halves[kLanes];
+      store_f16(halves, load(run.key + t * run.stride + d));
+      for (uint32_t i = 0; i < kLanes; i++) keys[(d + i) * kKvBlockTokens + slot + t] = halves[i];
+    }
   }
 }
 
@@ -67,24 +93,39 @@ inline float quantise_head(const float* x, uint32_t head_dim, int8_t* quants) {
   return scale;
 }
 
-inline void store_kv_int8(const float* key, const float* value, uint32_t head_dim, uint32_t slot,
-                          uint16_t* keys, uint16_t* values) {
-  int8_t quants[kHeadDimMost];
+inline void store_kv_int8(const KvRun& run, uint32_t head_dim, uint32_t slot, uint16_t* keys,
+                          uint16_t* values) {
+  int8_t quants[kKvBlockTokens * kHeadDimMost];
   auto* key_quants = reinterpret_cast<int8_t*>(keys);
   auto* value_quants = reinterpret_cast<int8_t*>(values);
-  const size_t scale_at = static_cast<size_t>(head_dim) * kKvBlockTokens + slot * sizeof(float);
-  const float key_scale = quantise_head(key, head_dim, quants);
-  for (uint32_t d = 0; d < head_dim; d++) key_quants[d * kKvBlockTokens + slot] = quants[d];
-  std::memcpy(key_quants + scale_at, &key_scale, sizeof(float));
-  const float value_scale =
-      quantise_head(value, head_dim, value_quants + static_cast<size_t>(slot) * head_dim);
-  std::memcpy(value_quants + scale_at, &value_scale, sizeof(float));
+  const size_t scales_at = static_cast<size_t>(head_dim) * kKvBlockTokens;
+  for (uint32_t t = 0; t < run.tokens; t++) {
+    const size_t scale_at = scales_at + (slot + t) * sizeof(float);
+    const float key_scale = quantise_head(run.key + t * run.stride, head_dim, quants + t * head_dim);
+    std::memcpy(key_quants + scale_at, &key_scale, sizeof(float));
+    const float value_scale = quantise_head(run.value + t * run.stride, head_dim,
+                                            value_quants + static_cast<size_t>(slot + t) * head_dim);
+    std::memcpy(value_quants + scale_at, &value_scale, sizeof(float));
+  }
+  if (run.tokens >= kColumnRows) {
+    each_column_rows(run.tokens, [&](uint32_t first) {
+      for (uint32_t d = 0; d < head_dim; d += kLanes) {
+        store_int8_columns(key_quants + d * kKvBlockTokens + slot + first, kKvBlockTokens,
+                           quants + first * head_dim + d, head_dim);
+      }
+    });
+    return;
+  }
+  for (uint32_t t = 0; t < run.tokens; t++) {
+    for (uint32_t d = 0; d < head_dim; d++)
+      key_quants[d * kKvBlockTokens + slot + t] = quants[t * head_dim + d];
+  }
 }
 
-inline void store_kv(KvFormat format, const float* key, const float* value, uint32_t head_dim, uint32_t slot,
-                     uint16_t* keys, uint16_t* values) {
+inline void store_kv(KvFormat format, const KvRun& run, uint32_t head_dim, uint32_t slot, uint16_t* keys,
+                     uint16_t* values) {
   auto* store_as = format == KvFormat::kFloat16 ? store_kv_f16 : store_kv_int8;
-  store_as(key, value, head_dim, slot, keys, values);
+  store_as(run, head_dim, slot, keys, values);
 }
 
 }  // namespace

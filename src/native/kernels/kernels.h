@@ -139,6 +139,15 @@ struct AttentionTask {
   KvFormat format = KvFormat::kFloat16;
 };
 
+// One head's k and v of consecutive tokens of one sequence: token t's begin at key + t*stride and
+// value + t*stride (floats).
+struct KvRun {
+  const float* key;
+  const float* value;
+  size_t stride;
+  uint32_t tokens;
+};
+
 enum class RopeStyle : uint8_t {
   kInterleaved,  // pairs (2i, 2i+1): GGUF's Llama layout
   kHalves,       // pairs (i, i + rotated/2): NEOX, Qwen
@@ -189,11 +198,12 @@ struct Kernels {
   // sines: rotated/2 floats. rotated: a multiple of 16, at most head_dim.
   void (*rope)(float* x, uint32_t heads, uint32_t head_dim, uint32_t rotated, const float* cosines,
                const float* sines, RopeStyle style);
-  // Stores one head's k and v of one token in `format` (rounded to nearest even) at `slot`
-  // (0..kKvBlockTokens-1) of a block; `keys` and `values` are where this layer's and head's parts of the
-  // block begin. What is not finite makes an int8 scale NaN, so that it shows in every score.
-  void (*store_kv)(KvFormat format, const float* key, const float* value, uint32_t head_dim, uint32_t slot,
-                   uint16_t* keys, uint16_t* values);
+  // Stores one head's k and v of a run in `format` (rounded to nearest even) from `slot` of a block on, in
+  // which they must end (slot + run.tokens <= kKvBlockTokens); `keys` and `values` are where this layer's and
+  // head's parts of the block begin. What is not finite makes an int8 scale NaN, so that it shows in every
+  // score. Tokens of a run cost a fraction of tokens by themselves.
+  void (*store_kv)(KvFormat format, const KvRun& run, uint32_t head_dim, uint32_t slot, uint16_t* keys,
+                   uint16_t* values);
   // softmax(q.K * scale) V, over the task's window and with its soft cap. Segment after segment of the
   // context, so each query position has the same result however positions are grouped into tasks. head_dim: a
   // multiple of 16, at most 256. scratch: 64-byte aligned, attention_scratch_floats(head_dim) floats, one a

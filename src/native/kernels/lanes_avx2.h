@@ -45,6 +45,10 @@ inline __m256 load_eight_f16(const uint16_t* from) {
   return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
 }
 inline Lanes load_f16(const uint16_t* from) { return {load_eight_f16(from), load_eight_f16(from + 8)}; }
+inline __m256i halves_of(Lanes x) {
+  return _mm256_set_m128i(_mm256_cvtps_ph(x.high, _MM_FROUND_TO_NEAREST_INT),
+                          _mm256_cvtps_ph(x.low, _MM_FROUND_TO_NEAREST_INT));
+}
 inline void store_f16(uint16_t* to, Lanes x) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_cvtps_ph(x.low, _MM_FROUND_TO_NEAREST_INT));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(to + 8), _mm256_cvtps_ph(x.high, _MM_FROUND_TO_NEAREST_INT));
@@ -138,3 +142,5 @@ inline int32_t round_to_int8(Lanes x, int8_t* out) {
 
 }  // namespace
 }  // namespace streamserve
+
+#include "columns_x86.h"

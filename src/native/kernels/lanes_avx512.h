@@ -28,9 +28,11 @@ inline void store_some(float* to, Lanes x, uint32_t count) {
 inline Lanes load_f16(const uint16_t* from) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
 }
+inline __m256i halves_of(Lanes x) {
+  return _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
 inline void store_f16(uint16_t* to, Lanes x) {
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to),
-                      _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), halves_of(x));
 }
 inline Lanes load_int8(const int8_t* from) {
   return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
@@ -95,3 +97,5 @@ inline int32_t round_to_int8(Lanes x, int8_t* out) {
 
 }  // namespace
 }  // namespace streamserve
+
+#include "columns_x86.h"

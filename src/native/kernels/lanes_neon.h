@@ -3,6 +3,7 @@
 
 #include <arm_neon.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 
@@ -146,6 +147,45 @@ inline int32_t round_to_int8(const Lanes& x, int8_t* out) {
   const int16x8_t high = vcombine_s16(vmovn_s32(rounded[2]), vmovn_s32(rounded[3]));
   vst1q_s8(out, vcombine_s8(vmovn_s16(low), vmovn_s16(high)));
   return vaddvq_s32(vaddq_s32(vaddq_s32(rounded[0], rounded[1]), vaddq_s32(rounded[2], rounded[3])));
+}
+
+inline constexpr uint32_t kColumnRows = 8;
+
+inline void store_f16_columns(uint16_t* to, size_t stride, const Lanes (&rows)[kColumnRows]) {
+  for (uint32_t part = 0; part < 2; part++) {
+    uint16x8_t sorted[kColumnRows];
+    for (uint32_t r = 0; r < kColumnRows; r++) {
+      sorted[r] = vreinterpretq_u16_f16(
+          vcombine_f16(vcvt_f16_f32(rows[r].q[2 * part]), vcvt_f16_f32(rows[r].q[2 * part + 1])));
+    }
+    // Zipping rows a half apart three times makes columns of them.
+    for (uint32_t turn = 0; turn < 3; turn++) {
+      uint16x8_t zipped[kColumnRows];
+      for (uint32_t r = 0; r < kColumnRows / 2; r++) {
+        zipped[2 * r] = vzip1q_u16(sorted[r], sorted[r + kColumnRows / 2]);
+        zipped[2 * r + 1] = vzip2q_u16(sorted[r], sorted[r + kColumnRows / 2]);
+      }
+      for (uint32_t r = 0; r < kColumnRows; r++) sorted[r] = zipped[r];
+    }
+    for (uint32_t c = 0; c < kLanes / 2; c++) vst1q_u16(to + (part * (kLanes / 2) + c) * stride, sorted[c]);
+  }
+}
+
+inline void store_int8_columns(int8_t* to, size_t stride, const int8_t* rows, size_t row_stride) {
+  int8x16_t sorted[kColumnRows];
+  for (uint32_t r = 0; r < kColumnRows; r++) sorted[r] = vld1q_s8(rows + r * row_stride);
+  for (uint32_t turn = 0; turn < 3; turn++) {
+    int8x16_t zipped[kColumnRows];
+    for (uint32_t r = 0; r < kColumnRows / 2; r++) {
+      zipped[2 * r] = vzip1q_s8(sorted[r], sorted[r + kColumnRows / 2]);
+      zipped[2 * r + 1] = vzip2q_s8(sorted[r], sorted[r + kColumnRows / 2]);
+    }
+    for (uint32_t r = 0; r < kColumnRows; r++) sorted[r] = zipped[r];
+  }
+  for (uint32_t c = 0; c < kLanes / 2; c++) {
+    vst1_s8(to + 2 * c * stride, vget_low_s8(sorted[c]));
+    vst1_s8(to + (2 * c + 1) * stride, vget_high_s8(sorted[c]));
+  }
 }
 
 }  // namespace

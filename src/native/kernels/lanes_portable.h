@@ -5,6 +5,7 @@
 // lane.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 
@@ -140,6 +141,22 @@ inline int32_t round_to_int8(const Lanes& x, int8_t* out) {
     total += rounded;
   }
   return total;
+}
+
+// Rows that are stored as columns at a time.
+inline constexpr uint32_t kColumnRows = 8;
+
+// Lane c of row r goes to to[c * stride + r], rounded as by store_f16.
+inline void store_f16_columns(uint16_t* to, size_t stride, const Lanes (&rows)[kColumnRows]) {
+  for (uint32_t c = 0; c < kLanes; c++) {
+    for (uint32_t r = 0; r < kColumnRows; r++) to[c * stride + r] = f32_to_f16(rows[r].at[c]);
+  }
+}
+// Byte c (of kLanes) of row r, which begins at rows + r * row_stride, goes to to[c * stride + r].
+inline void store_int8_columns(int8_t* to, size_t stride, const int8_t* rows, size_t row_stride) {
+  for (uint32_t c = 0; c < kLanes; c++) {
+    for (uint32_t r = 0; r < kColumnRows; r++) to[c * stride + r] = rows[r * row_stride + c];
+  }
 }
 
 }  // namespace

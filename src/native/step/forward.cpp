@@ -313,24 +313,30 @@ void Forward::rotate(uint32_t layer, uint32_t begin, uint32_t end) {
   const size_t rotation = config_.kinds[layer].rope * size_t{config_.rotated / 2};
   const KvLayout& layout = pool_.layout();
   for (uint32_t t = begin; t < end; ++t) {
-    const BatchRow& row = batch_->rows[row_of_token_[t]];
-    const uint32_t position = row.base + (t - row.first_token);
     const float* cosines = buffers_.cosines.get() + t * model_.rotation_size() + rotation;
     const float* sines = buffers_.sines.get() + t * model_.rotation_size() + rotation;
     float* query = buffers_.projected.get() + t * buffers_.query_stride;
-    float* key = query + size_t{config_.heads} * config_.head_dim;
-    const float* value = key + size_t{config_.kv_heads} * config_.head_dim;
     prepare_heads(w, query);
     // Query and key heads lie side by side.
     kernels_.rope(query, config_.heads + config_.kv_heads, config_.head_dim, config_.rotated, cosines, sines,
                   style);
+  }
+  for (uint32_t t = begin; t < end;) {
+    const BatchRow& row = batch_->rows[row_of_token_[t]];
+    const uint32_t position = row.base + (t - row.first_token);
+    const uint32_t slot = position % layout.block_tokens;
+    const uint32_t run = std::min({end - t, row.first_token + row.tokens - t, layout.block_tokens - slot});
+    const float* key =
+        buffers_.projected.get() + t * buffers_.query_stride + size_t{config_.heads} * config_.head_dim;
+    const float* value = key + size_t{config_.kv_heads} * config_.head_dim;
     uint16_t* block = pool_.block(row.sequence->blocks[position / layout.block_tokens]);
     for (uint32_t h = 0; h < config_.kv_heads; ++h) {
-      kernels_.store_kv(layout.format, key + size_t{h} * config_.head_dim,
-                        value + size_t{h} * config_.head_dim, config_.head_dim,
-                        position % layout.block_tokens, block + layout.key_offset(layer, h),
+      const size_t head = size_t{h} * config_.head_dim;
+      kernels_.store_kv(layout.format, {key + head, value + head, buffers_.query_stride, run},
+                        config_.head_dim, slot, block + layout.key_offset(layer, h),
                         block + layout.value_offset(layer, h));
     }
+    t += run;
   }
 }
 

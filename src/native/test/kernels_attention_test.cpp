@@ -12,20 +12,25 @@ namespace {
 
 constexpr uint32_t kHeadDims[] = {64, 80, 96, 128, 256};
 
-// The KV of one KV head, in blocks that begin with `padding` elements of something else.
+// The KV of one KV head, in blocks that begin with `padding` elements of something else, stored in runs of
+// at most `run` tokens.
 struct Cache {
   Cache(const Kernels& kernels, const std::vector<float>& keys, const std::vector<float>& values,
-        uint32_t tokens, uint32_t head_dim, uint16_t rest, KvFormat format = KvFormat::kFloat16)
+        uint32_t tokens, uint32_t head_dim, uint16_t rest, KvFormat format = KvFormat::kFloat16,
+        uint32_t run = 1)
       : key_offset(32), value_offset(32 + kv_part_words(format, head_dim, kKvBlockTokens)) {
     const uint32_t count = (tokens + kKvBlockTokens - 1) / kKvBlockTokens;
     for (uint32_t b = 0; b < count; b++) {
       blocks.emplace_back(2 * value_offset - key_offset, rest);
       table.push_back(blocks.back().data());
     }
-    for (uint32_t t = 0; t < tokens; t++) {
+    for (uint32_t t = 0; t < tokens;) {
       uint16_t* block = blocks[t / kKvBlockTokens].data();
-      kernels.store_kv(format, &keys[t * head_dim], &values[t * head_dim], head_dim, t % kKvBlockTokens,
+      const uint32_t slot = t % kKvBlockTokens;
+      const uint32_t here = std::min({run, tokens - t, kKvBlockTokens - slot});
+      kernels.store_kv(format, {&keys[t * head_dim], &values[t * head_dim], head_dim, here}, head_dim, slot,
                        block + key_offset, block + value_offset);
+      t += here;
     }
   }
   size_t key_offset;
@@ -365,6 +370,27 @@ UNIT_TEST(kernels_store_kv_as_int8_stays_within_half_a_step_and_shows_what_is_no
     for (const Kernels* family : runnable_families()) {
       const Cache cache(*family, keys, values, 3, head_dim, 0, KvFormat::kInt8);
       CHECK(cache.blocks == expected.blocks);
+    }
+  }
+}
+
+UNIT_TEST(kernels_store_kv_stores_a_run_as_it_stores_its_tokens_one_by_one) {
+  const Kernels& portable = *choose_kernels("portable");
+  constexpr uint32_t tokens = 2 * kKvBlockTokens + 3;
+  for (const uint32_t head_dim : kHeadDims) {
+    std::vector<float> keys = random_floats(tokens * head_dim, 43);
+    std::vector<float> values = random_floats(tokens * head_dim, 44);
+    std::fill_n(keys.begin() + 9 * head_dim, head_dim, 0.0F);
+    keys[10 * head_dim + 1] = HUGE_VALF;
+    values[11 * head_dim + 2] = std::nanf("");
+    for (const KvFormat format : {KvFormat::kFloat16, KvFormat::kInt8}) {
+      const Cache expected(portable, keys, values, tokens, head_dim, 0x1234, format);
+      for (const Kernels* family : runnable_families()) {
+        for (const uint32_t run : {1U, 5U, 7U, 8U, 9U, 14U, 16U, 31U, 32U}) {
+          const Cache cache(*family, keys, values, tokens, head_dim, 0x1234, format, run);
+          CHECK(cache.blocks == expected.blocks);
+        }
+      }
     }
   }
 }
