@@ -49,9 +49,11 @@ void StepBuffers::reserve_logits(const Model& model, uint32_t rows) {
   logit_rows = 0;
   gathered.reset();
   logits.reset();
+  peaks.reset();
   head_panel.reset();
   gathered = aligned_array<float>(size_t{room} * config.embedding);
   logits = aligned_array<float>(size_t{room} * config.vocabulary);
+  peaks = aligned_array<float>(room * logit_blocks(config.vocabulary));
   head_panel = aligned_array<uint8_t>(
       model.kernels().activation_bytes(model.weights().head().packing, room, config.embedding));
   logit_rows = room;

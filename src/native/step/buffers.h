@@ -41,6 +41,7 @@ struct StepBuffers {
   uint32_t logit_rows = 0;
   AlignedArray<float> gathered;  // [logit row][embedding]
   AlignedArray<float> logits;    // [logit row][vocabulary]
+  AlignedArray<float> peaks;     // [logit row][blocks of the vocabulary], see sampling/logit_row.h
   AlignedArray<uint8_t> head_panel;
   std::vector<SamplingScratch> samplers;  // one a thread
 };

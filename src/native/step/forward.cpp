@@ -490,18 +490,27 @@ void Forward::multiply_head(const LogitsPass& pass, uint32_t chunk, uint32_t chu
   const uint32_t from = tile_at(chunk);
   const uint32_t to = tile_at(chunk + 1);
   kernels_.matmul(head, in, from, to, buffers_.logits.get(), config_.vocabulary, false);
-  if (config_.logit_cap == 0) return;
-  const uint32_t first = from * kTileRows;
-  const uint32_t count = std::min(to * kTileRows, config_.vocabulary) - std::min(first, config_.vocabulary);
+  finish_logits(pass, from * kTileRows, std::min(to * kTileRows, config_.vocabulary));
+}
+
+// What remains to do for ids [first, last) while they are in cache.
+void Forward::finish_logits(const LogitsPass& pass, uint32_t first, uint32_t last) {
+  static_assert(kTilesAUnit * kTileRows % kLogitBlock == 0, "two chunks would share a block");
+  if (first >= last) return;
   for (uint32_t i = 0; i < pass.logits; ++i) {
-    kernels_.soft_cap(buffers_.logits.get() + size_t{i} * config_.vocabulary + first, count,
-                      config_.logit_cap);
+    const std::span<float> logits{buffers_.logits.get() + size_t{i} * config_.vocabulary + first,
+                                  last - first};
+    if (config_.logit_cap != 0) kernels_.soft_cap(logits.data(), logits.size(), config_.logit_cap);
+    float* peaks = buffers_.peaks.get() + i * logit_blocks(config_.vocabulary) + first / kLogitBlock;
+    kernels_.block_peaks(logits.data(), logits.size(), peaks);
   }
 }
 
-std::span<float> Forward::logits_of(const BatchRow& row, uint32_t position) const {
+LogitRow Forward::logits_of(const BatchRow& row, uint32_t position) const {
   const size_t index = row.first_logits + position - logits_from_;
-  return {buffers_.logits.get() + index * config_.vocabulary, config_.vocabulary};
+  const size_t blocks = logit_blocks(config_.vocabulary);
+  return {{buffers_.logits.get() + index * config_.vocabulary, config_.vocabulary},
+          {buffers_.peaks.get() + index * blocks, blocks}};
 }
 
 void Forward::sample(const LogitsPass& pass, uint32_t chunk, ThreadScratch scratch) {
@@ -534,8 +543,8 @@ void Forward::draw_tokens(BatchRow& row, SamplingScratch& scratch) {
 
 void Forward::score(const BatchRow& row) {
   for (uint32_t i = 0; i < row.logits; ++i) {
-    const std::span<const float> logits = logits_of(row, i);
-    const double total = log_sum_exp(logits, find_peak(logits).logit);
+    const LogitRow logits = logits_of(row, i);
+    const double total = log_sum_exp(logits.logits(), find_peak(logits).logit);
     float* out = row.scores + size_t{i} * config_.vocabulary;
     for (uint32_t token = 0; token < config_.vocabulary; ++token) {
       out[token] = static_cast<float>(logits[token] - total);

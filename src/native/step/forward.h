@@ -92,9 +92,10 @@ class Forward final : public Program {
   void multiply(const Matrices& matrices, uint32_t chunk, uint32_t chunks);
   void gather_head_input(const LogitsPass& pass);
   void multiply_head(const LogitsPass& pass, uint32_t chunk, uint32_t chunks);
+  void finish_logits(const LogitsPass& pass, uint32_t first, uint32_t last);
   void sample(const LogitsPass& pass, uint32_t chunk, ThreadScratch scratch);
   // The logits of a row's position, counted among those it wants. Valid in its pass.
-  std::span<float> logits_of(const BatchRow& row, uint32_t position) const;
+  LogitRow logits_of(const BatchRow& row, uint32_t position) const;
   Operation finishing(uint32_t region) const;
   void note_work(uint32_t region);
   Work work_of(Operation operation, uint32_t layer, uint32_t pass) const;
