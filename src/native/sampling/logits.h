@@ -1,10 +1,8 @@
-// What a whole row of logits comes to.
+// Passes over a whole row of logits.
 #pragma once
 
 #include <cstdint>
 #include <span>
-
-#include "sampling/logit_row.h"
 
 namespace streamserve {
 
@@ -14,10 +12,10 @@ struct Peak {
   bool usable;  // false when a logit is NaN or plus infinity, or none is above minus infinity
 };
 
-// Reads the peaks of all blocks, and the logits of one.
-Peak find_peak(const LogitRow& row);
+// `logits` must not be empty.
+Peak find_peak(std::span<const float> logits);
 
-// ln(sum of e^logit), summed in order of ids in double precision. Reads every logit.
+// ln(sum of e^logit), summed in order of ids in double precision.
 double log_sum_exp(std::span<const float> logits, float peak);
 
 }  // namespace streamserve

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "step/units.h"
+#include "step/share.h"
 
 namespace streamserve {
 namespace {

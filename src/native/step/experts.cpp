@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "step/units.h"
+#include "step/gated.h"
 
 namespace streamserve {
 namespace {
@@ -33,10 +33,9 @@ Experts::Experts(const Model& model, uint32_t tokens)
   weights_.resize(slots);
   slot_of_.resize(slots);
   token_of_.resize(slots);
-  shares_.reserve(experts_);
+  assignments_.reserve(experts_);
   next_slot_.resize(experts_);
   rows_ = aligned_array<float>(slots * width_);
-  feeds_ = aligned_array<float>(slots * 2 * feed_);
   results_ = aligned_array<float>(slots * width_);
   inputs_ = aligned_array<uint8_t>(panels);
   gated_ = aligned_array<uint8_t>(panels);
@@ -73,14 +72,14 @@ void Experts::choose(uint32_t begin, uint32_t end) {
 void Experts::sort() {
   std::fill(next_slot_.begin(), next_slot_.end(), 0);
   for (uint32_t i = 0; i < slots(); ++i) ++next_slot_[chosen_[i]];
-  shares_.clear();
+  assignments_.clear();
   uint32_t first = 0;
   size_t panel = 0;
   for (uint32_t e = 0; e < experts_; ++e) {
     const uint32_t count = next_slot_[e];
     next_slot_[e] = first;
     if (count == 0) continue;
-    shares_.push_back({e, first, count, panel});
+    assignments_.push_back({e, first, count, panel});
     first += count;
     panel += aligned(count * slot_bytes_);
   }
@@ -91,34 +90,27 @@ void Experts::sort() {
 }
 
 template <typename Fill>
-void Experts::each_share(uint32_t begin, uint32_t end, Fill fill) const {
-  for (const Share& share : shares_) {
-    const uint32_t from = std::max(begin, share.first);
-    const uint32_t to = std::min(end, share.first + share.count);
-    if (from < to) fill(share, from - share.first, to - share.first);
+void Experts::each_assignment(uint32_t begin, uint32_t end, Fill fill) const {
+  for (const Assignment& one : assignments_) {
+    const uint32_t from = std::max(begin, one.first);
+    const uint32_t to = std::min(end, one.first + one.count);
+    if (from < to) fill(one, from - one.first, to - one.first);
   }
 }
 
-template <typename ProductOf>
-void Experts::multiply(uint32_t parts, uint32_t chunk, uint32_t chunks, ProductOf product) const {
-  uint64_t units = 0;
-  for (const Share& share : shares_) {
-    for (uint32_t part = 0; part < parts; ++part) units += units_of(*product(share, part).matrix);
-  }
-  const uint64_t begin = units * chunk / chunks;
-  const uint64_t end = units * (chunk + 1) / chunks;
-  uint64_t first = 0;
-  for (const Share& share : shares_) {
-    for (uint32_t part = 0; part < parts; ++part) {
-      const Product one = product(share, part);
-      const uint64_t last = first + units_of(*one.matrix);
-      const TileRange tiles = tiles_within(*one.matrix, first, begin, end);
-      if (tiles.begin < tiles.end) {
-        const Activations in{share.count, one.matrix->cols, one.matrix->packing, one.input};
-        kernels_.matmul(*one.matrix, in, tiles.begin, tiles.end, one.out, one.stride, false);
-      }
-      first = last;
-    }
+template <typename MatrixOf, typename Multiply>
+void Experts::each_unit(const LayerWeights& layer, Share share, MatrixOf matrix_of, Multiply multiply) const {
+  uint32_t units = 0;
+  for (const Assignment& one : assignments_) units += units_of(matrix_of(layer.experts[one.expert]));
+  const uint32_t begin = share.begin(units);
+  const uint32_t end = share.end(units);
+  uint32_t first = 0;
+  for (const Assignment& one : assignments_) {
+    const uint32_t last = first + units_of(matrix_of(layer.experts[one.expert]));
+    const uint32_t from = std::clamp(begin, first, last);
+    const uint32_t to = std::clamp(end, first, last);
+    if (from < to) multiply(one, from - first, to - first);
+    first = last;
   }
 }
 
@@ -126,36 +118,41 @@ void Experts::pack_input(const LayerWeights& layer, const float* rows, uint32_t 
   for (uint32_t slot = begin; slot < end; ++slot) {
     std::copy_n(rows + size_t{token_of_[slot]} * width_, width_, rows_.get() + size_t{slot} * width_);
   }
-  each_share(begin, end, [&](const Share& share, uint32_t first, uint32_t last) {
-    const PackedMatrix& matrix = layer.experts[share.expert].gate;
-    const Activations out{share.count, width_, matrix.packing, inputs_.get() + share.panel};
-    kernels_.pack_activations(rows_.get() + size_t{share.first + first} * width_, width_,
+  each_assignment(begin, end, [&](const Assignment& one, uint32_t first, uint32_t last) {
+    const PackedMatrix& matrix = layer.experts[one.expert].gate;
+    const Activations out{one.count, width_, matrix.packing, inputs_.get() + one.panel};
+    kernels_.pack_activations(rows_.get() + size_t{one.first + first} * width_, width_,
                               tokens_of(out, first, last), out);
   });
 }
 
-void Experts::gate_up(const LayerWeights& layer, uint32_t chunk, uint32_t chunks) {
-  multiply(2, chunk, chunks, [&](const Share& share, uint32_t part) {
-    const ExpertWeights& expert = layer.experts[share.expert];
-    return Product{part == 0 ? &expert.gate : &expert.up, inputs_.get() + share.panel,
-                   feeds_.get() + size_t{share.first} * 2 * feed_ + size_t{part} * feed_, size_t{2} * feed_};
+void Experts::gate_up(const LayerWeights& layer, Share share, Workspace& work) const {
+  const auto gate_of = [](const ExpertWeights& expert) -> const PackedMatrix& { return expert.gate; };
+  each_unit(layer, share, gate_of, [&](const Assignment& one, uint32_t begin, uint32_t end) {
+    const ExpertWeights& expert = layer.experts[one.expert];
+    uint8_t* const input = inputs_.get() + one.panel;
+    const GatedProduct product{&expert.gate,
+                               &expert.up,
+                               nullptr,
+                               nullptr,
+                               {one.count, width_, expert.gate.packing, input},
+                               {one.count, width_, expert.up.packing, input},
+                               {one.count, feed_, expert.down.packing, gated_.get() + one.panel},
+                               gate_,
+                               Operation::kExpertsGateUp,
+                               Operation::kPackExpertsGated};
+    multiply_gated(kernels_, product, begin, end, work);
   });
 }
 
-void Experts::pack_gated(const LayerWeights& layer, uint32_t begin, uint32_t end) {
-  const auto fill = gate_ == Gate::kSilu ? kernels_.silu_pack_activations : kernels_.gelu_pack_activations;
-  each_share(begin, end, [&](const Share& share, uint32_t first, uint32_t last) {
-    const PackedMatrix& matrix = layer.experts[share.expert].down;
-    const Activations out{share.count, feed_, matrix.packing, gated_.get() + share.panel};
-    const float* gates = feeds_.get() + size_t{share.first + first} * 2 * feed_;
-    fill(gates, gates + feed_, size_t{2} * feed_, tokens_of(out, first, last), out);
-  });
-}
-
-void Experts::down(const LayerWeights& layer, uint32_t chunk, uint32_t chunks) {
-  multiply(1, chunk, chunks, [&](const Share& share, uint32_t) {
-    return Product{&layer.experts[share.expert].down, gated_.get() + share.panel,
-                   results_.get() + size_t{share.first} * width_, width_};
+void Experts::down(const LayerWeights& layer, Share share) const {
+  const auto down_of = [](const ExpertWeights& expert) -> const PackedMatrix& { return expert.down; };
+  each_unit(layer, share, down_of, [&](const Assignment& one, uint32_t begin, uint32_t end) {
+    const PackedMatrix& matrix = layer.experts[one.expert].down;
+    const Activations in{one.count, feed_, matrix.packing, gated_.get() + one.panel};
+    const TileRange tiles = tiles_of_units(matrix, begin, end);
+    kernels_.matmul(matrix, in, tiles.begin, tiles.end, results_.get() + size_t{one.first} * width_, width_,
+                    false);
   });
 }
 

@@ -9,6 +9,8 @@
 
 #include "compute/aligned.h"
 #include "model/model.h"
+#include "step/share.h"
+#include "step/workspace.h"
 
 namespace streamserve {
 
@@ -29,40 +31,31 @@ class Experts {
   void sort();
   // Packs the inputs of slots [begin, end) from the tokens' rows.
   void pack_input(const LayerWeights& layer, const float* rows, uint32_t begin, uint32_t end);
-  // Share `chunk` of `chunks` of the experts' gate and up matrices; of their down matrices.
-  void gate_up(const LayerWeights& layer, uint32_t chunk, uint32_t chunks);
-  void pack_gated(const LayerWeights& layer, uint32_t begin, uint32_t end);
-  void down(const LayerWeights& layer, uint32_t chunk, uint32_t chunks);
+  // A share of the experts' gate and up matrices, whose product is packed at once; of their down matrices.
+  void gate_up(const LayerWeights& layer, Share share, Workspace& work) const;
+  void down(const LayerWeights& layer, Share share) const;
   // Calls visit(expert, slots) for each expert that slots were sorted to.
   template <typename Visit>
   void each_chosen(Visit visit) const {
-    for (const Share& share : shares_) visit(share.expert, share.count);
+    for (const Assignment& one : assignments_) visit(one.expert, one.count);
   }
   // What the experts of a token give together.
   void sum(uint32_t token, float* out) const;
 
  private:
   // Slots [first, first + count) belong to `expert`; their panels begin at byte `panel`.
-  struct Share {
+  struct Assignment {
     uint32_t expert;
     uint32_t first;
     uint32_t count;
     size_t panel;
   };
-  // A matrix over the slots of a share.
-  struct Product {
-    const PackedMatrix* matrix;
-    uint8_t* input;
-    float* out;
-    size_t stride;
-  };
-
-  // Calls fill(share, first, last) for the slots of [begin, end), counted within their share.
+  // Calls fill(assignment, first, last) for the slots of [begin, end), counted within their expert's.
   template <typename Fill>
-  void each_share(uint32_t begin, uint32_t end, Fill fill) const;
-  // Multiplies share `chunk` of `chunks` of product(share, part) for all shares and parts.
-  template <typename ProductOf>
-  void multiply(uint32_t parts, uint32_t chunk, uint32_t chunks, ProductOf product) const;
+  void each_assignment(uint32_t begin, uint32_t end, Fill fill) const;
+  // Calls multiply(assignment, first, last) for a share of the units of matrix_of(expert) of all experts.
+  template <typename MatrixOf, typename Multiply>
+  void each_unit(const LayerWeights& layer, Share share, MatrixOf matrix_of, Multiply multiply) const;
 
   const Kernels& kernels_;
   const uint32_t width_;
@@ -74,16 +67,15 @@ class Experts {
   // Bytes of panels for one slot, at most.
   size_t slot_bytes_ = 0;
 
-  AlignedArray<float> scores_;       // [token][experts]
-  std::vector<uint32_t> chosen_;     // [token][rank]: expert
-  std::vector<float> weights_;       // [token][rank]
-  std::vector<uint32_t> slot_of_;    // [token][rank]
-  std::vector<uint32_t> token_of_;   // [slot]
-  std::vector<Share> shares_;        // of experts that have slots, in order of expert
-  std::vector<uint32_t> next_slot_;  // [expert]: while sorting
-  AlignedArray<float> rows_;         // [slot][width]
-  AlignedArray<float> feeds_;        // [slot][gate, up]
-  AlignedArray<float> results_;      // [slot][width]
+  AlignedArray<float> scores_;           // [token][experts]
+  std::vector<uint32_t> chosen_;         // [token][rank]: expert
+  std::vector<float> weights_;           // [token][rank]
+  std::vector<uint32_t> slot_of_;        // [token][rank]
+  std::vector<uint32_t> token_of_;       // [slot]
+  std::vector<Assignment> assignments_;  // of experts that have slots, in order of expert
+  std::vector<uint32_t> next_slot_;      // [expert]: while sorting
+  AlignedArray<float> rows_;             // [slot][width]
+  AlignedArray<float> results_;          // [slot][width]
   AlignedArray<uint8_t> inputs_;
   AlignedArray<uint8_t> gated_;
 };

@@ -1,8 +1,13 @@
 // The forward pass over a batch, and the draws at its end, as a program of parallel regions.
+//
+// Few tokens: a region an operation, whose chunks are shares of its outputs; each thread packs the input for
+// itself. Many: chunks are blocks of tokens, and a region does everything between one layer's attention and
+// the next one's for its block. docs/decisions/step.md has the reasons and measurements.
 #pragma once
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -14,8 +19,11 @@
 #include "step/batch.h"
 #include "step/buffers.h"
 #include "step/experts.h"
+#include "step/layers.h"
+#include "step/logits.h"
 #include "step/operation.h"
 #include "step/profile.h"
+#include "step/workspace.h"
 
 namespace streamserve {
 
@@ -25,12 +33,12 @@ class Forward final : public Program {
   Forward(const Model& model, KvPool& pool, uint32_t tokens);
 
   // Readies the program for `batch`, which must stay where it is while the program runs; it gets the draws.
-  // `cores` and `threads` size the chunks and the sampling memory; they never show in a result. May throw
-  // std::bad_alloc.
+  // `cores` and `threads` size the chunks and the threads' working memory; they never show in a result. May
+  // throw std::bad_alloc.
   void prepare(Batch& batch, uint32_t cores, uint32_t threads);
 
-  // Threads that sampling memory is there for.
-  size_t samplers() const { return buffers_.samplers.size(); }
+  // Threads that working memory is there for.
+  size_t samplers() const { return logits_.samplers(); }
 
   // From now on, notes what each step's operations come to.
   void profile_steps();
@@ -45,66 +53,64 @@ class Forward final : public Program {
   void finish(uint32_t region) noexcept override;
 
  private:
+  enum class Stage : uint8_t {
+    // Chunks are some tokens.
+    kEmbed,
+    kPackAttentionInput,
+    kPackAttended,
+    kJoinAttention,
+    kPackFeedInput,
+    kJoinFeed,
+    kChoose,
+    // Chunks are shares of the outputs of all tokens.
+    kProject,
+    kAttentionOut,
+    kGateUp,
+    kDown,
+    kRoute,
+    kAttend,
+    // Of slots, or of outputs of all slots.
+    kPackExperts,
+    kExpertsGateUp,
+    kExpertsDown,
+    // Chunks are blocks of tokens: all between attention in the layer before and in this one; without the
+    // feed-forward where experts compute it, and then all up to the choice of these.
+    kBlocks,
+    kRouteBlocks,
+    kHead,
+    kSample,
+  };
   struct Region {
-    Operation operation;
+    Stage stage;
     uint32_t layer;
     uint32_t pass;  // of kHead and kSample
   };
-  // Rows whose logits are computed and drawn from together: the logits of all rows at once would take more
-  // memory than everything else of a step.
-  struct LogitsPass {
-    uint32_t first_row;  // within sampled_rows_
-    uint32_t rows;
-    uint32_t first;  // within the batch's logits
-    uint32_t logits;
-  };
-  // Matrices that read the same activations.
-  struct Matrices {
-    struct One {
-      const PackedMatrix* weights;
-      float* out;
-      // Also multiply by what quantisation took from the activations.
-      bool refine = false;
-    };
-    std::array<One, 3> members;
-    uint32_t count;
-    size_t stride;
-    bool accumulate;
-  };
 
-  void add(Operation operation, uint32_t layer, uint32_t chunks, uint32_t pass = 0);
-  void plan_logits();
-  void finish_inline(uint32_t region);
-  uint32_t matmul_chunks(const Matrices& matrices, uint32_t cores) const;
-  uint32_t token_chunks() const;
-  Matrices matrices(Operation operation, uint32_t layer) const;
+  void add(Stage stage, uint32_t layer, uint32_t chunks, uint32_t pass = 0);
+  void plan_shares(uint32_t cores);
+  void plan_blocks(uint32_t cores);
+  void plan_experts(uint32_t layer, uint32_t cores);
+  void plan_logits(uint32_t cores);
 
-  void embed(uint32_t begin, uint32_t end);
-  void join_attention(const LayerWeights& weights, uint32_t begin, uint32_t end);
-  void join_feed(const LayerWeights& weights, uint32_t begin, uint32_t end);
-  void join(const float* branch_bias, const float* branch_norm, uint32_t token);
-  void prepare_heads(const LayerWeights& weights, float* query);
-  void rotate(uint32_t layer, uint32_t begin, uint32_t end);
-  void pack(Operation operation, uint32_t layer, uint32_t begin, uint32_t end);
-  void prepare_attention_input(uint32_t layer, uint32_t begin, uint32_t end);
-  void prepare_router_input(const LayerWeights& weights, uint32_t begin, uint32_t end);
-  void prepare_gated(const LayerWeights& weights, uint32_t begin, uint32_t end);
-  void multiply(const Matrices& matrices, uint32_t chunk, uint32_t chunks);
-  void gather_head_input(const LogitsPass& pass);
-  void multiply_head(const LogitsPass& pass, uint32_t chunk, uint32_t chunks);
-  void finish_logits(const LogitsPass& pass, uint32_t first, uint32_t last);
-  void sample(const LogitsPass& pass, uint32_t chunk, ThreadScratch scratch);
-  // The logits of a row's position, counted among those it wants. Valid in its pass.
-  LogitRow logits_of(const BatchRow& row, uint32_t position) const;
+  Tokens all() const { return {0, batch_->tokens}; }
+  template <typename Pack>
+  Panels input(uint32_t region, Workspace& work, Pack pack);
+  void run_tokens(const Region& region, Tokens tokens, Workspace& work);
+  void run_share(uint32_t region, Share share, Workspace& work);
+  void run_block(uint32_t layer, Tokens tokens, Workspace& work);
+  void finish_layer(uint32_t layer, Tokens tokens, Workspace& work);
+  void route_block(uint32_t layer, Tokens tokens, Workspace& work);
+  void run_experts(const Region& region, uint32_t chunk, Share share, Workspace& work);
+
+  // For the profile.
+  template <typename Visit>
+  void each_operation(uint32_t region, Visit visit) const;
   Operation finishing(uint32_t region) const;
-  void note_work(uint32_t region);
+  void note(uint32_t region);
   Work work_of(Operation operation, uint32_t layer, uint32_t pass) const;
   Work product_work(const PackedMatrix& matrix, uint64_t tokens, uint32_t times, bool accumulate) const;
-  Work pack_work(const Matrices& next, uint64_t tokens, uint64_t width) const;
+  Work pack_work(const Readers& readers, bool rest, uint64_t tokens, uint64_t width) const;
   Work attention_work(Operation operation, uint32_t layer) const;
-
-  void draw_tokens(BatchRow& row, SamplingScratch& scratch);
-  void score(const BatchRow& row);
 
   const Model& model_;
   const ModelConfig& config_;
@@ -113,22 +119,24 @@ class Forward final : public Program {
   StepBuffers buffers_;
   Attention attention_;
   Experts experts_;
+  Layers layers_;
+  Logits logits_;
+  std::vector<std::unique_ptr<Workspace>> workspaces_;  // one a thread
 
   Batch* batch_ = nullptr;
-  // Few tokens: packing and rotating are too short to share, and run between two regions.
-  bool inline_tokens_ = false;
-  // Tokens of a chunk, and slots of the experts, where each is work of its own.
+  // Threads pack the inputs of shares for themselves.
+  bool packs_alone_ = false;
+  // Inputs of earlier steps, so that none is taken for another's.
+  uint64_t inputs_ = 0;
+  // Tokens, or slots of experts, of a chunk of these.
   uint32_t tokens_a_chunk_ = 1;
   uint32_t slots_a_chunk_ = 1;
   std::vector<Region> program_;
   std::vector<uint32_t> chunks_;
-  std::vector<uint32_t> row_of_token_;
-  std::vector<uint32_t> sampled_rows_;
-  std::vector<LogitsPass> passes_;
-  // The first of the batch's logits that the buffer holds.
-  uint32_t logits_from_ = 0;
+
   bool profiling_ = false;
   StepProfile profile_;
+  std::vector<OperationClock::Times> spent_;  // by region: of all threads
 };
 
 }  // namespace streamserve

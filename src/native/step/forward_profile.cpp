@@ -1,5 +1,6 @@
 // What the operations of a step come to, for its profile.
 #include <algorithm>
+#include <numeric>
 
 #include "step/forward.h"
 
@@ -17,59 +18,128 @@ uint64_t floats(uint64_t count) { return count * sizeof(float); }
 void Forward::profile_steps() {
   profiling_ = true;
   profile_ = {};
+  spent_.reserve(most_regions());
 }
 
-// What finish() computes after a region; the region's own operation where that is nothing to speak of.
-Operation Forward::finishing(uint32_t region) const {
-  const auto [operation, layer, pass] = program_[region];
-  const bool feeds = operation == Operation::kDown || operation == Operation::kExpertsDown;
-  if (feeds && layer + 1 == config_.layers) return passes_.empty() ? operation : Operation::kPackHeadInput;
-  if (operation == Operation::kSample && pass + 1 < passes_.size()) return Operation::kPackHeadInput;
-  if (!inline_tokens_) return operation;
-  switch (operation) {
-    case Operation::kEmbed:
-    case Operation::kDown:
-    case Operation::kExpertsDown:
-      return Operation::kPackAttentionInput;
-    case Operation::kProject:
-      return Operation::kRotate;
-    case Operation::kAttend:
-      return Operation::kPackAttended;
-    case Operation::kAttentionOut:
-      return Operation::kPackFeedInput;
-    case Operation::kGateUp:
-      return Operation::kPackGated;
-    case Operation::kRoute:
-      return Operation::kPackExperts;
-    case Operation::kExpertsGateUp:
-      return Operation::kPackExpertsGated;
-    default:
-      return operation;
+// The operations of a region, with the layer that each belongs to.
+template <typename Visit>
+void Forward::each_operation(uint32_t region, Visit visit) const {
+  const auto [stage, layer, pass] = program_[region];
+  const auto attention_input = [&](uint32_t l) {
+    visit(Operation::kPackAttentionInput, l);
+    visit(Operation::kProject, l);
+    visit(Operation::kRotate, l);
+  };
+  const auto attention_out = [&](uint32_t l) {
+    visit(Operation::kPackAttended, l);
+    visit(Operation::kAttentionOut, l);
+    visit(Operation::kPackFeedInput, l);
+  };
+  const auto alone = [&](Operation operation) {
+    if (packs_alone_) visit(operation, layer);
+  };
+  switch (stage) {
+    case Stage::kEmbed:
+      return visit(Operation::kEmbed, layer);
+    case Stage::kPackAttentionInput:
+      return visit(Operation::kPackAttentionInput, layer);
+    case Stage::kPackAttended:
+      return visit(Operation::kPackAttended, layer);
+    case Stage::kPackFeedInput:
+      return visit(Operation::kPackFeedInput, layer);
+    case Stage::kJoinAttention:
+    case Stage::kJoinFeed:
+      return;
+    case Stage::kChoose:
+      return visit(Operation::kChoose, layer);
+    case Stage::kProject:
+      alone(Operation::kPackAttentionInput);
+      visit(Operation::kProject, layer);
+      return visit(Operation::kRotate, layer);
+    case Stage::kAttentionOut:
+      alone(Operation::kPackAttended);
+      return visit(Operation::kAttentionOut, layer);
+    case Stage::kGateUp:
+      alone(Operation::kPackFeedInput);
+      visit(Operation::kGateUp, layer);
+      return visit(Operation::kPackGated, layer);
+    case Stage::kDown:
+      return visit(Operation::kDown, layer);
+    case Stage::kRoute:
+      alone(Operation::kPackFeedInput);
+      return visit(Operation::kRoute, layer);
+    case Stage::kAttend:
+      return visit(Operation::kAttend, layer);
+    case Stage::kPackExperts:
+      return visit(Operation::kPackExperts, layer);
+    case Stage::kExpertsGateUp:
+      visit(Operation::kExpertsGateUp, layer);
+      return visit(Operation::kPackExpertsGated, layer);
+    case Stage::kExpertsDown:
+      return visit(Operation::kExpertsDown, layer);
+    case Stage::kBlocks:
+      if (layer == 0) visit(Operation::kEmbed, layer);
+      if (layer > 0 && config_.experts == 0) {
+        attention_out(layer - 1);
+        visit(Operation::kGateUp, layer - 1);
+        visit(Operation::kPackGated, layer - 1);
+        visit(Operation::kDown, layer - 1);
+      }
+      if (layer < config_.layers) attention_input(layer);
+      return;
+    case Stage::kRouteBlocks:
+      attention_out(layer);
+      visit(Operation::kRoute, layer);
+      return visit(Operation::kChoose, layer);
+    case Stage::kHead:
+      return visit(Operation::kHead, layer);
+    case Stage::kSample:
+      return visit(Operation::kSample, layer);
   }
 }
 
-// Called between regions: which experts were chosen in a layer is forgotten in the next.
-void Forward::note_work(uint32_t region) {
-  const auto [operation, layer, pass] = program_[region];
-  const auto note = [&](Operation done, uint32_t at_layer, uint32_t at_pass) {
-    OperationCost& cost = profile_[static_cast<size_t>(done)];
-    ++cost.regions;
-    cost.work += work_of(done, at_layer, at_pass);
-  };
-  note(operation, layer, pass);
-  const Operation then = finishing(region);
-  if (then == operation) return;
-  // Each layer but the first has its input packed as the one before ends.
-  const bool next_layer = then == Operation::kPackAttentionInput && operation != Operation::kEmbed;
-  note(then, layer + (next_layer ? 1 : 0), operation == Operation::kSample ? pass + 1 : 0);
+// What finish() computes after a region.
+Operation Forward::finishing(uint32_t region) const {
+  if (region + 1 < program_.size() && program_[region + 1].stage == Stage::kHead) {
+    return Operation::kPackHeadInput;
+  }
+  Operation last = Operation::kChoose;
+  each_operation(region, [&](Operation operation, uint32_t) { last = operation; });
+  return last;
 }
 
+// Called between regions: which experts were chosen in a layer is forgotten in the next.
+void Forward::note(uint32_t region) {
+  const auto count = [&](Operation operation, uint32_t layer, uint32_t pass) {
+    OperationCost& cost = profile_[static_cast<size_t>(operation)];
+    ++cost.regions;
+    cost.work += work_of(operation, layer, pass);
+  };
+  each_operation(
+      region, [&](Operation operation, uint32_t layer) { count(operation, layer, program_[region].pass); });
+  if (finishing(region) == Operation::kPackHeadInput) {
+    count(Operation::kPackHeadInput, 0, program_[region + 1].pass);
+  }
+  for (const std::unique_ptr<Workspace>& work : workspaces_) work->clock.take(spent_[region]);
+}
+
+// A region's time is its operations', as its threads spent theirs.
 StepProfile Forward::profile(const Task& task) const {
   StepProfile profile = profile_;
   for (uint32_t r = 0; r < program_.size(); ++r) {
     const RegionTime& time = task.region_time(r);
-    profile[static_cast<size_t>(program_[r].operation)].ns += time.chunks_ns;
-    profile[static_cast<size_t>(finishing(r))].ns += time.finish_ns;
+    const OperationClock::Times& spent = spent_[r];
+    const int64_t total = std::accumulate(spent.begin(), spent.end(), int64_t{0});
+    const auto finishing_at = static_cast<size_t>(finishing(r));
+    int64_t left = time.chunks_ns;
+    for (size_t i = 0; i < kOperations && total > 0; ++i) {
+      const auto share = static_cast<int64_t>(static_cast<double>(time.chunks_ns) *
+                                              static_cast<double>(spent[i]) / static_cast<double>(total));
+      profile[i].ns += share;
+      left -= share;
+    }
+    // And what rounding left.
+    profile[finishing_at].ns += left + time.finish_ns;
   }
   return profile;
 }
@@ -90,26 +160,32 @@ Work Forward::work_of(Operation operation, uint32_t layer, uint32_t pass) const 
     case Operation::kRotate:
     case Operation::kAttend:
       return attention_work(operation, layer);
-    case Operation::kProject:
-    case Operation::kAttentionOut:
-    case Operation::kGateUp:
-    case Operation::kDown:
-    case Operation::kRoute: {
-      Work work;
-      const Matrices all = matrices(operation, layer);
-      for (uint32_t m = 0; m < all.count; ++m) {
-        const Matrices::One& one = all.members[m];
-        work += product_work(*one.weights, tokens, (one.refine ? 2 : 1), all.accumulate);
-      }
+    case Operation::kProject: {
+      Work work = product_work(w.query.weights, tokens, 1, false);
+      work += product_work(w.key.weights, tokens, 1, false);
+      work += product_work(w.value.weights, tokens, layers_.refines(layer) ? 2 : 1, false);
       return work;
     }
+    case Operation::kAttentionOut:
+      return product_work(w.attention_out.weights, tokens, 1, !model_.weights().branches());
+    case Operation::kGateUp: {
+      Work work = product_work(w.gate.weights, tokens, 1, false);
+      work += product_work(w.up.weights, tokens, 1, false);
+      return work;
+    }
+    case Operation::kDown:
+      return product_work(w.down.weights, tokens, 1, !model_.weights().branches());
+    case Operation::kRoute:
+      return product_work(w.router, tokens, 1, false);
     case Operation::kPackAttentionInput:
+      return pack_work(layers_.attention_readers(layer), layers_.refines(layer), tokens, width);
     case Operation::kPackFeedInput:
-      return pack_work(matrices(operation, layer), tokens, width);
+      return pack_work(layers_.feed_readers(layer), false, tokens, width);
     case Operation::kPackAttended:
-      return pack_work(matrices(operation, layer), tokens, uint64_t{config_.heads} * config_.head_dim);
+      return pack_work(Readers(w.attention_out.weights), false, tokens,
+                       uint64_t{config_.heads} * config_.head_dim);
     case Operation::kPackGated:
-      return pack_work(matrices(operation, layer), tokens, 2 * feed);
+      return pack_work(Readers(w.down.weights), false, tokens, 2 * feed);
     case Operation::kChoose: {
       Work work;
       work.activation_bytes = floats(tokens * config_.experts);
@@ -142,21 +218,15 @@ Work Forward::work_of(Operation operation, uint32_t layer, uint32_t pass) const 
     case Operation::kPackHeadInput: {
       const PackedMatrix& head = model_.weights().head();
       Work work;
-      work.activation_bytes = floats(passes_[pass].logits * width) +
-                              kernels_.activation_bytes(head.packing, passes_[pass].logits, head.cols);
+      work.activation_bytes = floats(logits_.positions(pass) * width) +
+                              kernels_.activation_bytes(head.packing, logits_.positions(pass), head.cols);
       return work;
     }
     case Operation::kHead:
-      return product_work(model_.weights().head(), passes_[pass].logits, 1, false);
+      return product_work(model_.weights().head(), logits_.positions(pass), 1, false);
     case Operation::kSample: {
-      // A draft that fails ends its row's draws.
-      uint64_t positions = 0;
-      for (uint32_t r = passes_[pass].first_row; r < passes_[pass].first_row + passes_[pass].rows; ++r) {
-        const BatchRow& row = batch_->rows[sampled_rows_[r]];
-        positions += row.scores ? row.logits : row.draws.size();
-      }
       Work work;
-      work.activation_bytes = floats(positions * config_.vocabulary);
+      work.activation_bytes = floats(logits_.positions_drawn(pass) * config_.vocabulary);
       return work;
     }
   }
@@ -177,21 +247,19 @@ Work Forward::product_work(const PackedMatrix& matrix, uint64_t tokens, uint32_t
   return work;
 }
 
-// Rows of `width` floats read, and packed once for each packing among the matrices that follow.
-Work Forward::pack_work(const Matrices& next, uint64_t tokens, uint64_t width) const {
+// Rows of `width` floats read, and packed once for each packing among their readers; and, for the last of
+// these, `rest`: what quantisation loses.
+Work Forward::pack_work(const Readers& readers, bool rest, uint64_t tokens, uint64_t width) const {
   Work work;
   work.activation_bytes = floats(tokens * width);
-  for (uint32_t m = 0; m < next.count; ++m) {
-    const PackedMatrix& matrix = *next.members[m].weights;
-    bool packed = false;
-    for (uint32_t earlier = 0; earlier < m; ++earlier) {
-      packed = packed || next.members[earlier].weights->packing == matrix.packing;
-    }
-    // What quantisation loses is packed beside it.
-    const uint64_t panels = (packed ? 0 : 1) + (next.members[m].refine ? 1 : 0);
+  const auto count = [&](const PackedMatrix& reader) {
     work.activation_bytes +=
-        panels * kernels_.activation_bytes(matrix.packing, static_cast<uint32_t>(tokens), matrix.cols);
+        kernels_.activation_bytes(reader.packing, static_cast<uint32_t>(tokens), reader.cols);
+  };
+  for (uint32_t reader = 0; reader < readers.all().size(); ++reader) {
+    if (readers.panel_of(reader) == reader) count(readers[reader]);
   }
+  if (rest) count(*readers.all().back());
   return work;
 }
 
