@@ -161,7 +161,17 @@ const DIVERGENCE_NOISE = 1e-5;
 function accuracyTable(figures: readonly FormatFigures[]): Table {
   return {
     title: "Mean divergence from f32 (nats), perplexity, share of equal first choices",
-    columns: ["", "divergence", "llama.cpp's", "perplexity", "llama.cpp's", "same choice %", "llama.cpp's"],
+    columns: [
+      "",
+      "divergence",
+      "llama.cpp's",
+      "perplexity",
+      "llama.cpp's",
+      "over f32's %",
+      "llama.cpp's",
+      "same choice %",
+      "llama.cpp's",
+    ],
     rows: figures.flatMap(({ format, peer, ours }) =>
       ours.map(({ family, closeness }) => [
         `${format}, ${family}`,
@@ -169,11 +179,18 @@ function accuracyTable(figures: readonly FormatFigures[]): Table {
         peer.divergence.toFixed(6),
         closeness.perplexity.toFixed(4),
         peer.perplexity.toFixed(4),
+        describeExcess(closeness),
+        describeExcess(peer),
         (closeness.sameChoice * 100).toFixed(2),
         (peer.sameChoice * 100).toFixed(2),
       ]),
     ),
   };
+}
+
+/** By how many percent the perplexity is above the truth's, and the standard error. */
+function describeExcess({ excess }: Closeness): string {
+  return `${(excess.mean * 100).toFixed(2)} ± ${(excess.error * 100).toFixed(2)}`;
 }
 
 function speedTable(figures: readonly FormatFigures[]): Table {

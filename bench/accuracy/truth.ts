@@ -53,6 +53,12 @@ export class Truth {
     return 2 * this.from - 1 - this.from;
   }
 
+  /** The log-probability that the truth gives `id` after position `from + row` of a window. */
+  logprob(window: number, row: number, id: number): number {
+    const at = (window * this.rows + row) * this.#rowSteps;
+    return this.#floats[at / 2]! * this.#steps[at + ROW_PREFIX + id]! + this.#floats[at / 2 + 1]!;
+  }
+
   /** Compares `own`, natural-log probabilities after position `from + row` of a window, with the truth. */
   compare(window: number, row: number, own: Float32Array): { divergence: number; sameChoice: boolean } {
     const at = (window * this.rows + row) * this.#rowSteps;

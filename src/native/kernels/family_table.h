@@ -8,6 +8,7 @@
 
 #include "activations.h"
 #include "attention.h"
+#include "block_peaks.h"
 #include "float_tiles.h"
 #include "heads.h"
 #include "kernels.h"
@@ -120,6 +121,7 @@ struct FamilyTable {
         .attention_join = Attend::join,
         .attention_scratch_floats = Attend::scratch_floats,
         .soft_cap = soft_cap,
+        .block_peaks = block_peaks,
         .embed_row = embed_row,
     };
   }

@@ -60,6 +60,10 @@ inline constexpr uint32_t kSuperGroup = 256;
 inline constexpr uint32_t kTileRows = 16;
 // Tokens of a KV block.
 inline constexpr uint32_t kKvBlockTokens = 32;
+// Ids of a block of logits whose largest is kept. As many as four tiles have rows, so that threads that share
+// out a head share no block; smaller ones would make their peaks as dear to read as the logits, and of larger
+// ones too many hold some likely token.
+inline constexpr uint32_t kLogitBlock = 64;
 // Tokens of context that attention computes by themselves before it joins them to what came before. Twice as
 // many as 256 made attention 5 to 7% quicker on Zen 5, and still leave 16 parts of a context of 8192.
 inline constexpr uint32_t kAttentionSegment = 512;
@@ -219,6 +223,9 @@ struct Kernels {
   size_t (*attention_scratch_floats)(uint32_t head_dim);
   // x = cap * tanh(x / cap), in place.
   void (*soft_cap)(float* x, size_t count, float cap);
+  // The largest of each kLogitBlock of x[count], the last of which may be short, into
+  // peaks[ceil(count / kLogitBlock)]; NaN where one is in the block.
+  void (*block_peaks)(const float* x, size_t count, float* peaks);
   // Widens a row of `cols` embeddings of the GGUF tensor (start of the row, any alignment).
   void (*embed_row)(Format format, const uint8_t* row, uint32_t cols, float* out);
 };

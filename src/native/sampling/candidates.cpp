@@ -13,22 +13,46 @@ constexpr double kFirstWindow = 6;
 // Logits of real models differ by less.
 constexpr double kWideWindow = 128;
 
-void gather(std::span<const float> logits, float least, std::vector<Candidate>& out) {
+// All tokens of logits not below `least`, in order of ids. Reads just the blocks that hold some.
+void gather(const LogitRow& row, double least, std::vector<Candidate>& out) {
   out.clear();
-  for (uint32_t token = 0; token < logits.size(); ++token) {
-    if (logits[token] >= least) out.push_back({token, logits[token]});
+  for (size_t b = 0; b < row.blocks(); ++b) {
+    if (row.peaks()[b] < least) continue;
+    auto token = static_cast<uint32_t>(b * kLogitBlock);
+    for (const float logit : row.block(b)) {
+      if (logit >= least) out.push_back({token, logit});
+      ++token;
+    }
   }
+}
+
+// The `count`-th largest peak of a block: as many logits at least are not below it. `count` must be from 1 to
+// row.blocks(); `out` is overwritten.
+float nth_largest_peak(const LogitRow& row, size_t count, std::vector<Candidate>& out) {
+  // A heap of the largest so far, the least of them on top.
+  out.clear();
+  for (uint32_t b = 0; b < row.blocks(); ++b) {
+    const Candidate block{b, row.peaks()[b]};
+    if (out.size() == count) {
+      if (!likelier(block, out.front())) continue;
+      std::pop_heap(out.begin(), out.end(), likelier);
+      out.back() = block;
+    } else {
+      out.push_back(block);
+    }
+    std::push_heap(out.begin(), out.end(), likelier);
+  }
+  return out.front().logit;
 }
 
 // Widens a window below the peak until `enough(out)` holds or all tokens are in it.
 template <typename Enough>
-void gather_until(std::span<const float> logits, float peak, double unit, std::vector<Candidate>& out,
-                  Enough enough) {
+void gather_until(const LogitRow& row, float peak, double unit, std::vector<Candidate>& out, Enough enough) {
   // Tokens at minus infinity are in no window: past all real differences it widens fast.
   for (double window = kFirstWindow;; window *= window < kWideWindow ? 2 : window) {
     const double least = peak - window * unit;
-    gather(logits, static_cast<float>(least), out);
-    if (out.size() == logits.size() || enough(out)) return;
+    gather(row, static_cast<float>(least), out);
+    if (enough(out) || out.size() == row.size()) return;
     // Wider than any float: what is left out has probability zero.
     if (least < -std::numeric_limits<float>::max()) return;
   }
@@ -60,42 +84,49 @@ bool keeps_all(const SamplingParams& params) {
   return params.top_k == 0 && params.top_p >= 1 && params.min_p <= 0;
 }
 
-void select_likeliest(std::span<const float> logits, const Peak& peak, size_t count,
-                      std::vector<Candidate>& out) {
-  const size_t wanted = std::min(count, logits.size());
-  gather_until(logits, peak.logit, 1, out, [wanted](const auto& found) { return found.size() >= wanted; });
+void select_likeliest(const LogitRow& row, const Peak& peak, size_t count, std::vector<Candidate>& out) {
+  const size_t wanted = std::min(count, row.size());
+  if (wanted <= row.blocks()) {
+    gather(row, nth_largest_peak(row, wanted, out), out);
+  } else {
+    gather_until(row, peak.logit, 1, out, [wanted](const auto& found) { return found.size() >= wanted; });
+  }
   const size_t kept = std::min(wanted, out.size());
   std::partial_sort(out.begin(), out.begin() + kept, out.end(), likelier);
   out.resize(kept);
 }
 
-void select_candidates(std::span<const float> logits, const Peak& peak, const SamplingParams& params,
+void select_candidates(const LogitRow& row, const Peak& peak, const SamplingParams& params,
                        std::vector<Candidate>& out) {
   const double unit = params.temperature;
   if (params.top_k > 0) {
-    select_likeliest(logits, peak, params.top_k, out);
+    select_likeliest(row, peak, params.top_k, out);
     if (params.top_p < 1) {
       double sum = 0;
       for (const Candidate& candidate : out) sum += mass(candidate, peak, unit);
       out.resize(std::min(out.size(), nucleus(out, peak, unit, params.top_p * sum)));
     }
   } else if (params.top_p < 1) {
-    const double wanted = params.top_p * total_mass(logits, peak, unit);
+    const double wanted = params.top_p * total_mass(row.logits(), peak, unit);
     size_t kept = 0;
-    gather_until(logits, peak.logit, unit, out, [&](auto& found) {
+    gather_until(row, peak.logit, unit, out, [&](auto& found) {
       std::sort(found.begin(), found.end(), likelier);
       kept = nucleus(found, peak, unit, wanted);
       return kept <= found.size();
     });
     // All tokens are in and rounding still kept the sum below: keep them all.
     out.resize(std::min(out.size(), kept));
-  } else {
-    gather(logits, -std::numeric_limits<float>::max(), out);
-    if (params.min_p <= 0) std::sort(out.begin(), out.end(), likelier);
+  } else if (params.min_p <= 0) {
+    gather(row, -std::numeric_limits<float>::max(), out);
+    std::sort(out.begin(), out.end(), likelier);
   }
   if (params.min_p > 0) {
     const double least = peak.logit + unit * std::log(static_cast<double>(params.min_p));
-    std::erase_if(out, [least](const Candidate& candidate) { return candidate.logit < least; });
+    if (params.top_k == 0 && params.top_p >= 1) {
+      gather(row, least, out);
+    } else {
+      std::erase_if(out, [least](const Candidate& candidate) { return candidate.logit < least; });
+    }
     std::sort(out.begin(), out.end(), likelier);
   }
 }

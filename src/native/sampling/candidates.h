@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
 #include <vector>
 
 #include "sampling/logits.h"
@@ -24,12 +23,11 @@ inline bool likelier(const Candidate& a, const Candidate& b) {
 bool keeps_all(const SamplingParams& params);
 
 // The candidates, likeliest first, in `out` (reused between calls). Probabilities are those of
-// softmax(logits / temperature); `peak` is find_peak(logits), usable.
-void select_candidates(std::span<const float> logits, const Peak& peak, const SamplingParams& params,
+// softmax(logits / temperature); `peak` is find_peak(row), usable.
+void select_candidates(const LogitRow& row, const Peak& peak, const SamplingParams& params,
                        std::vector<Candidate>& out);
 
 // The `count` likeliest tokens, likeliest first; fewer when the vocabulary is smaller.
-void select_likeliest(std::span<const float> logits, const Peak& peak, size_t count,
-                      std::vector<Candidate>& out);
+void select_likeliest(const LogitRow& row, const Peak& peak, size_t count, std::vector<Candidate>& out);
 
 }  // namespace streamserve

@@ -19,13 +19,14 @@ void History::remove_output(uint32_t token) {
   if (at != seen_.end() && --at->second.outputs == 0 && !at->second.in_prompt) seen_.erase(at);
 }
 
-void History::penalise(std::span<float> logits) const {
+void History::penalise(LogitRow& row) const {
   // Each token's change depends on that token alone, so the map's order does not show.
   for (const auto& [token, seen] : seen_) {
-    if (token >= logits.size()) continue;
-    float& logit = logits[token];
+    if (token >= row.size()) continue;
+    float logit = row[token];
     if (repetition_ != 1) logit = logit > 0 ? logit / repetition_ : logit * repetition_;
     if (seen.outputs > 0) logit -= presence_ + frequency_ * static_cast<float>(seen.outputs);
+    row.set(token, logit);
   }
 }
 

@@ -5,6 +5,7 @@
 #include <span>
 #include <unordered_map>
 
+#include "sampling/logit_row.h"
 #include "sampling/params.h"
 
 namespace streamserve {
@@ -25,9 +26,9 @@ class History {
   void remove_output(uint32_t token);
   uint32_t outputs() const { return outputs_; }
 
-  // Applies the penalties to `logits` in place: repetition to prompt and output (CTRL, arXiv 1909.05858, with
+  // Applies the penalties to `row` in place: repetition to prompt and output (CTRL, arXiv 1909.05858, with
   // negative logits multiplied), presence and frequency to the output alone, as OpenAI defines them.
-  void penalise(std::span<float> logits) const;
+  void penalise(LogitRow& row) const;
 
  private:
   bool penalises_;

@@ -1,41 +1,26 @@
 #include "sampling/logits.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
 namespace streamserve {
 
-Peak find_peak(std::span<const float> logits) {
-  // Sixteen running maxima, each over its own column, so that the compiler may use vectors without being
-  // allowed to reorder floating-point arithmetic.
-  constexpr size_t kColumns = 16;
-  float most[kColumns];
-  int32_t nan[kColumns] = {};
-  for (float& value : most) value = -std::numeric_limits<float>::infinity();
-  size_t i = 0;
-  for (; i + kColumns <= logits.size(); i += kColumns) {
-    for (size_t c = 0; c < kColumns; ++c) {
-      const float x = logits[i + c];
-      most[c] = x > most[c] ? x : most[c];
-      nan[c] |= x != x;
+Peak find_peak(const LogitRow& row) {
+  float peak = -std::numeric_limits<float>::infinity();
+  size_t block = 0;
+  for (size_t b = 0; b < row.blocks(); ++b) {
+    const float most = row.peaks()[b];
+    if (std::isnan(most)) return {0, most, false};
+    if (most > peak) {
+      peak = most;
+      block = b;
     }
   }
-  for (; i < logits.size(); ++i) {
-    const float x = logits[i];
-    most[0] = x > most[0] ? x : most[0];
-    nan[0] |= x != x;
-  }
-  float peak = most[0];
-  bool usable = true;
-  for (size_t c = 0; c < kColumns; ++c) {
-    if (most[c] > peak) peak = most[c];
-    if (nan[c] != 0) usable = false;
-  }
-  if (!std::isfinite(peak)) usable = false;
-  if (!usable) return {0, peak, false};
-  uint32_t token = 0;
-  while (logits[token] != peak) ++token;
-  return {token, peak, true};
+  if (!std::isfinite(peak)) return {0, peak, false};
+  const std::span<const float> logits = row.block(block);
+  const size_t at = static_cast<size_t>(std::find(logits.begin(), logits.end(), peak) - logits.begin());
+  return {static_cast<uint32_t>(block * kLogitBlock + at), peak, true};
 }
 
 double log_sum_exp(std::span<const float> logits, float peak) {

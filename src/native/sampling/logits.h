@@ -1,8 +1,10 @@
-// Passes over a whole row of logits.
+// What a whole row of logits comes to.
 #pragma once
 
 #include <cstdint>
 #include <span>
+
+#include "sampling/logit_row.h"
 
 namespace streamserve {
 
@@ -12,10 +14,10 @@ struct Peak {
   bool usable;  // false when a logit is NaN or plus infinity, or none is above minus infinity
 };
 
-// `logits` must not be empty.
-Peak find_peak(std::span<const float> logits);
+// Reads the peaks of all blocks, and the logits of one.
+Peak find_peak(const LogitRow& row);
 
-// ln(sum of e^logit), summed in order of ids in double precision.
+// ln(sum of e^logit), summed in order of ids in double precision. Reads every logit.
 double log_sum_exp(std::span<const float> logits, float peak);
 
 }  // namespace streamserve

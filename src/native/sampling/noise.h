@@ -25,9 +25,13 @@ class Noise {
   }
 
   // Never below gumbel(bits), at the price of a shift: -ln(1 - w) >= w >= 2^-(leading zeros + 1).
-  static double bound(uint64_t bits) { return kLn2 * (std::countl_zero(bits | 0x800) + 1); }
+  static double bound(uint64_t bits) { return bound_of_zeros(std::countl_zero(bits | kLastCounted)); }
+  // The same, of bits that begin with so many zeros, 0 to kMostZeros.
+  static double bound_of_zeros(int zeros) { return kLn2 * (zeros + 1); }
+  static constexpr int kMostZeros = 52;
 
  private:
+  static constexpr uint64_t kLastCounted = uint64_t{1} << (63 - kMostZeros);
   static constexpr uint64_t kGolden = 0x9e3779b97f4a7c15;  // 2^64 / golden ratio: Weyl sequence of SplitMix64
   static constexpr double kLn2 = 0.693147180559945309;
 

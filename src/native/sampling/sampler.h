@@ -38,15 +38,15 @@ class Sampler {
   // Takes back a token that add_output() was told of.
   void remove_output(uint32_t token) { history_.remove_output(token); }
 
-  // Draws the token for absolute position `position`. Changes `logits`. The result is a function of the
+  // Draws the token for absolute position `position`. Changes `row`. The result is a function of the
   // logits, the history, the parameters and the position alone. Nothing when the logits hold a NaN or no
   // finite value.
-  std::optional<Draw> draw(std::span<float> logits, uint64_t position, SamplingScratch& scratch) const;
+  std::optional<Draw> draw(LogitRow row, uint64_t position, SamplingScratch& scratch) const;
 
   const SamplingParams& params() const { return params_; }
 
  private:
-  uint32_t draw_token(std::span<const float> logits, const Peak& peak, uint64_t position,
+  uint32_t draw_token(const LogitRow& row, const Peak& peak, uint64_t position,
                       SamplingScratch& scratch) const;
 
   SamplingParams params_;

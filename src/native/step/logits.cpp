@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <new>
 #include <optional>
+#include <span>
 #include <utility>
 
 #include "sampling/logits.h"
@@ -40,9 +41,11 @@ void Logits::reserve(uint32_t rows) {
   room_ = 0;
   gathered_.reset();
   logits_.reset();
+  peaks_.reset();
   panel_.reset();
   gathered_ = aligned_array<float>(size_t{room} * config_.embedding);
   logits_ = aligned_array<float>(size_t{room} * config_.vocabulary);
+  peaks_ = aligned_array<float>(room * logit_blocks(config_.vocabulary));
   panel_ = aligned_array<uint8_t>(
       kernels_.activation_bytes(model_.weights().head().packing, room, config_.embedding));
   room_ = room;
@@ -68,13 +71,20 @@ void Logits::multiply(uint32_t pass, Share share) {
   const uint32_t positions = passes_[pass].logits;
   const PackedMatrix& head = model_.weights().head();
   const Activations in{positions, head.cols, head.packing, panel_.get()};
-  multiply_share(kernels_, head, in, share, logits_.get(), config_.vocabulary, false);
-  if (config_.logit_cap == 0) return;
-  const TileRange tiles = tiles_of_share(head, share);
-  const uint32_t first = tiles.begin * kTileRows;
-  const uint32_t end = std::min(tiles.end * kTileRows, config_.vocabulary);
-  for (uint32_t i = 0; i < positions && first < end; ++i) {
-    kernels_.soft_cap(logits_.get() + size_t{i} * config_.vocabulary + first, end - first, config_.logit_cap);
+  const TileRange tiles = tiles_of_units(head, share.begin(parts()), share.end(parts()));
+  kernels_.matmul(head, in, tiles.begin, tiles.end, logits_.get(), config_.vocabulary, false);
+  finish(pass, tiles.begin * kTileRows, std::min(tiles.end * kTileRows, config_.vocabulary));
+}
+
+// What remains to do for ids [first, last) while they are in cache.
+void Logits::finish(uint32_t pass, uint32_t first, uint32_t last) {
+  static_assert(kUnitColumns % kLogitBlock == 0, "two chunks would share a block");
+  if (first >= last) return;
+  for (uint32_t i = 0; i < passes_[pass].logits; ++i) {
+    const std::span<float> logits{logits_.get() + size_t{i} * config_.vocabulary + first, last - first};
+    if (config_.logit_cap != 0) kernels_.soft_cap(logits.data(), logits.size(), config_.logit_cap);
+    float* peaks = peaks_.get() + i * logit_blocks(config_.vocabulary) + first / kLogitBlock;
+    kernels_.block_peaks(logits.data(), logits.size(), peaks);
   }
 }
 
@@ -98,9 +108,11 @@ uint64_t Logits::positions_drawn(uint32_t pass) const {
   return positions;
 }
 
-std::span<float> Logits::logits_of(const BatchRow& row, uint32_t position) const {
+LogitRow Logits::logits_of(const BatchRow& row, uint32_t position) const {
   const size_t index = row.first_logits + position - from_;
-  return {logits_.get() + index * config_.vocabulary, config_.vocabulary};
+  const size_t blocks = logit_blocks(config_.vocabulary);
+  return {{logits_.get() + index * config_.vocabulary, config_.vocabulary},
+          {peaks_.get() + index * blocks, blocks}};
 }
 
 // Draws until a draft fails: each draft's own draw must know the drafts before it.
@@ -123,8 +135,8 @@ void Logits::draw_tokens(BatchRow& row, SamplingScratch& scratch) {
 
 void Logits::score(const BatchRow& row) {
   for (uint32_t i = 0; i < row.logits; ++i) {
-    const std::span<const float> logits = logits_of(row, i);
-    const double total = log_sum_exp(logits, find_peak(logits).logit);
+    const LogitRow logits = logits_of(row, i);
+    const double total = log_sum_exp(logits.logits(), find_peak(logits).logit);
     float* out = row.scores + size_t{i} * config_.vocabulary;
     for (uint32_t token = 0; token < config_.vocabulary; ++token) {
       out[token] = static_cast<float>(logits[token] - total);

@@ -2,11 +2,11 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
 #include <vector>
 
 #include "compute/aligned.h"
 #include "model/model.h"
+#include "sampling/logit_row.h"
 #include "sampling/sampler.h"
 #include "step/batch.h"
 #include "step/share.h"
@@ -32,7 +32,7 @@ class Logits {
   uint32_t rows(uint32_t pass) const { return passes_[pass].rows; }
   uint32_t positions(uint32_t pass) const { return passes_[pass].logits; }
   // Most shares that multiply() has something for.
-  uint32_t parts() const { return most_shares(model_.weights().head()); }
+  uint32_t parts() const { return units_of(model_.weights().head()); }
 
   // Normalises and packs the positions of a pass: [token][embedding] are all of the batch's. Before
   // multiply().
@@ -56,8 +56,9 @@ class Logits {
   };
 
   void reserve(uint32_t rows);
+  void finish(uint32_t pass, uint32_t first, uint32_t last);
   // The logits of a row's position, counted among those it wants. Valid in its pass.
-  std::span<float> logits_of(const BatchRow& row, uint32_t position) const;
+  LogitRow logits_of(const BatchRow& row, uint32_t position) const;
   void draw_tokens(BatchRow& row, SamplingScratch& scratch);
   void score(const BatchRow& row);
 
@@ -72,6 +73,7 @@ class Logits {
   uint32_t room_ = 0;
   AlignedArray<float> gathered_;  // [position][embedding]
   AlignedArray<float> logits_;    // [position][vocabulary]
+  AlignedArray<float> peaks_;     // [position][blocks of the vocabulary], see sampling/logit_row.h
   AlignedArray<uint8_t> panel_;
   std::vector<SamplingScratch> samplers_;  // one a thread
 };

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <functional>
+#include <limits>
 
 #include "kernels_data.h"
 #include "unit_test.h"
@@ -200,6 +201,34 @@ UNIT_TEST(kernels_gelu_rows_are_near_double_precision_and_equal_in_all_families)
     CHECK_NEAR(rows[i], exact, 1e-6 * std::abs(exact) + 1e-7);
   }
   check_families_agree(tokens, cols, gelu);
+}
+
+UNIT_TEST(kernels_find_the_largest_of_each_block_in_all_families) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  for (const size_t count : {1U, 15U, 63U, 64U, 65U, 127U, 128U, 200U, 1000U}) {
+    for (const float odd : {0.0F, -0.0F, 9.0F, kInfinity, -kInfinity, std::nanf("")}) {
+      // One odd value, in the first, a middle or the last place; else random ones, or none above minus
+      // infinity.
+      for (const size_t at : {size_t{0}, count / 2, count - 1}) {
+        for (const bool bare : {false, true}) {
+          std::vector<float> x = random_floats(count, count);
+          if (bare) std::fill(x.begin(), x.end(), -kInfinity);
+          x[at] = odd;
+          std::vector<float> peaks((count + kLogitBlock - 1) / kLogitBlock);
+          for (const Kernels* family : runnable_families()) {
+            std::fill(peaks.begin(), peaks.end(), 123.0F);
+            family->block_peaks(x.data(), count, peaks.data());
+            for (size_t b = 0; b < peaks.size(); ++b) {
+              const auto first = x.begin() + static_cast<ptrdiff_t>(b * kLogitBlock);
+              const auto last = x.begin() + static_cast<ptrdiff_t>(std::min(count, (b + 1) * kLogitBlock));
+              const bool any_nan = std::any_of(first, last, [](float value) { return std::isnan(value); });
+              CHECK(any_nan ? std::isnan(peaks[b]) : peaks[b] == *std::max_element(first, last));
+            }
+          }
+        }
+      }
+    }
+  }
 }
 
 UNIT_TEST(kernels_soft_cap_is_near_double_precision_and_equal_in_all_families) {

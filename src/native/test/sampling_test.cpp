@@ -2,6 +2,7 @@
 #include <numeric>
 #include <random>
 
+#include "kernels/kernels.h"
 #include "sampling/noise.h"
 #include "sampling/sampler.h"
 #include "unit_test.h"
@@ -17,6 +18,18 @@ std::vector<float> random_logits(size_t count, uint32_t seed, float spread = 3) 
   return logits;
 }
 
+// Logits with the peaks that their row needs.
+struct OwnedRow {
+  std::vector<float> logits;
+  std::vector<float> peaks;
+
+  explicit OwnedRow(std::vector<float> values)
+      : logits(std::move(values)), peaks(logit_blocks(logits.size())) {
+    choose_kernels("portable")->block_peaks(logits.data(), logits.size(), peaks.data());
+  }
+  LogitRow row() { return {logits, peaks}; }
+};
+
 std::vector<double> softmax(const std::vector<float>& logits, double temperature) {
   std::vector<double> p(logits.size());
   double sum = 0;
@@ -28,7 +41,8 @@ std::vector<double> softmax(const std::vector<float>& logits, double temperature
 
 uint32_t draw_once(const SamplingParams& params, std::vector<float> logits, uint64_t position) {
   SamplingScratch scratch;
-  const auto draw = Sampler(params).draw(logits, position, scratch);
+  OwnedRow row(std::move(logits));
+  const auto draw = Sampler(params).draw(row.row(), position, scratch);
   CHECK(draw.has_value());
   return draw->token;
 }
@@ -96,10 +110,10 @@ UNIT_TEST(unusable_logits_are_refused) {
   for (float bad : {std::nanf(""), inf}) {
     std::vector<float> logits(40, 0.0f);
     logits[33] = bad;
-    CHECK(!Sampler({}).draw(logits, 0, scratch).has_value());
+    CHECK(!Sampler({}).draw(OwnedRow(logits).row(), 0, scratch).has_value());
   }
   std::vector<float> nothing(40, -inf);
-  CHECK(!Sampler({}).draw(nothing, 0, scratch).has_value());
+  CHECK(!Sampler({}).draw(OwnedRow(nothing).row(), 0, scratch).has_value());
 }
 
 UNIT_TEST(gumbel_max_draws_from_the_softmax) {
@@ -162,7 +176,8 @@ UNIT_TEST(filters_keep_what_their_definitions_say) {
     std::erase_if(kept, [&](uint32_t token) { return p[token] < params.min_p * p[order[0]] * (1 - 1e-9); });
 
     std::vector<Candidate> got;
-    select_candidates(logits, find_peak(logits), params, got);
+    OwnedRow row(logits);
+    select_candidates(row.row(), find_peak(row.row()), params, got);
     // Rounding may move a boundary by one token.
     CHECK(got.size() + 1 >= kept.size() && got.size() <= kept.size() + 1);
     for (size_t i = 0; i < std::min(got.size(), kept.size()); ++i) CHECK_EQUAL(got[i].token, kept[i]);
@@ -176,7 +191,8 @@ UNIT_TEST(filtered_draws_follow_the_renormalised_distribution) {
   params.top_p = 0.7f;
   params.seed = 3;
   std::vector<Candidate> kept;
-  select_candidates(logits, find_peak(logits), params, kept);
+  OwnedRow row(logits);
+  select_candidates(row.row(), find_peak(row.row()), params, kept);
   const auto p = softmax(logits, params.temperature);
   std::vector<double> expected(p.size());
   double sum = 0;
@@ -199,8 +215,9 @@ UNIT_TEST(penalties_bias_and_minimum_length_shape_the_logits) {
   const std::vector<uint32_t> prompt = {0, 1};
   sampler.add_prompt(prompt);
   for (uint32_t token : {2u, 2u, 3u}) sampler.add_output(token);
-  std::vector<float> logits = {4, -4, 4, -4, 3, 1};
-  auto draw = sampler.draw(logits, 5, scratch);
+  OwnedRow row({4, -4, 4, -4, 3, 1});
+  const std::vector<float>& logits = row.logits;
+  auto draw = sampler.draw(row.row(), 5, scratch);
   CHECK_NEAR(logits[0], 2, 1e-6);
   CHECK_NEAR(logits[1], -8, 1e-6);
   CHECK_NEAR(logits[2], 2 - 0.5 - 0.5, 1e-6);
@@ -209,8 +226,7 @@ UNIT_TEST(penalties_bias_and_minimum_length_shape_the_logits) {
   CHECK_EQUAL(draw->token, 0u);
   CHECK(!draw->stopped);
   sampler.add_output(0);
-  logits = {4, -4, 4, -4, 3, 1};
-  draw = sampler.draw(logits, 6, scratch);
+  draw = sampler.draw(OwnedRow({4, -4, 4, -4, 3, 1}).row(), 6, scratch);
   CHECK_EQUAL(draw->token, 4u);
   CHECK(draw->stopped);
 }
@@ -224,8 +240,8 @@ UNIT_TEST(logprobs_are_of_the_distribution_at_temperature_one) {
   params.seed = 2;
   const auto logits = random_logits(1000, 8);
   const auto p = softmax(logits, 1);
-  auto changed = logits;
-  const auto draw = Sampler(params).draw(changed, 1, scratch);
+  OwnedRow row(logits);
+  const auto draw = Sampler(params).draw(row.row(), 1, scratch);
   CHECK_NEAR(draw->logprob, std::log(p[draw->token]), 1e-5);
   CHECK_EQUAL(draw->top.size(), 5u);
   for (size_t i = 0; i < 5; ++i) {
@@ -263,9 +279,10 @@ UNIT_TEST(penalties_forget_outputs_that_are_taken_back) {
     for (const uint32_t token : undone) history.add_output(token);
     for (const uint32_t token : undone) history.remove_output(token);
     CHECK_EQUAL(history.outputs(), kept.size());
-    std::vector<float> logits = random_logits(8, 5);
-    history.penalise(logits);
-    return logits;
+    OwnedRow owned(random_logits(8, 5));
+    LogitRow row = owned.row();
+    history.penalise(row);
+    return owned.logits;
   };
   CHECK(penalised({1, 3, 3}, {1, 2, 3, 4, 4}) == penalised({1, 3, 3}, {}));
 }
@@ -275,9 +292,9 @@ UNIT_TEST(likeliest_reach_past_finite_logits) {
   params.logprobs = 20;
   params.stop_ids = {3};
   params.min_tokens = 1;
-  std::vector<float> logits = random_logits(20, 6);
+  OwnedRow row(random_logits(20, 6));
   SamplingScratch scratch;
-  const auto draw = Sampler(params).draw(logits, 0, scratch);
+  const auto draw = Sampler(params).draw(row.row(), 0, scratch);
   CHECK(draw.has_value());
   CHECK_EQUAL(draw->top.size(), 20u);
   CHECK_EQUAL(draw->top.back().token, 3u);
