@@ -7,6 +7,7 @@ import { addLoadCommand } from "./load/command.js";
 import { addMemoryCommand } from "./memory/command.js";
 import { addOverheadCommand } from "./overhead/command.js";
 import { addPeerCommand } from "./peer/command.js";
+import { addPlannerCommand } from "./planner/command.js";
 import { addPlotCommand } from "./plot.js";
 import { addPrefixCacheCommand } from "./prefix-cache/command.js";
 import { addPrefixTierCommand } from "./prefix-tier/command.js";
@@ -48,6 +49,7 @@ export async function runBench(args: readonly string[]): Promise<void> {
   addFaultsCommand(program);
   addAnswersCommand(program);
   addLanesCommand(program);
+  addPlannerCommand(program);
   addPlotCommand(program);
   try {
     await program.parseAsync([...args], { from: "user" });

@@ -46,12 +46,17 @@ const TRIED = [
 ] as const;
 
 async function measureLanes({ model, threads, out }: LanesOptions): Promise<void> {
+  const profile = await measureProfile(model, threads);
+  writeFileSync(out, profile);
+  process.stdout.write(profile);
+}
+
+/** A profile of this machine's lanes, as YAML: some 20 seconds. `threads` 0: one a core. */
+export async function measureProfile(model: string, threads: number): Promise<string> {
   const path = await resolveModel(model);
   const engine = openEngine({ path, kvTokens: 49_152, threads });
   try {
-    const profile = new LaneTimes(engine).profile(model);
-    writeFileSync(out, profile);
-    process.stdout.write(profile);
+    return new LaneTimes(engine).profile(model);
   } finally {
     closeEngine(engine.id);
   }

@@ -1,0 +1,69 @@
+import { setTimeout as delay } from "node:timers/promises";
+import { GREEDY } from "#streamserve/engine/engine.js";
+import type { GenerationService, GenerationSummary } from "#streamserve/gateway/generation.js";
+import type { RequestOutcome, ServingRequest, Workload } from "#streamserve/simulate/serving/serving.js";
+
+/** What the planner simulates, served by the real actors and engine: the same prompts at the same times. */
+
+/** In the order of the requests; times are the gateway actor's, as in the simulator. */
+export async function serveWorkload(
+  service: GenerationService,
+  { requests }: Workload,
+  stopIds: readonly number[],
+): Promise<RequestOutcome[]> {
+  const beganMs = performance.now();
+  const answers: Promise<RequestOutcome>[] = [];
+  for (const request of requests) {
+    const { prompt } = request.text();
+    const waitMs = beganMs + request.atMs - performance.now();
+    if (waitMs > 0) await delay(waitMs);
+    answers.push(serve(service, request, prompt, stopIds));
+  }
+  return Promise.all(answers);
+}
+
+function serve(
+  service: GenerationService,
+  { atMs, maxTokens, outputTokens, tenant, set = "" }: ServingRequest,
+  prompt: Uint32Array,
+  stopIds: readonly number[],
+): Promise<RequestOutcome> {
+  return new Promise((resolve) => {
+    const end = (outcome: string, summary?: GenerationSummary): void => {
+      const { queuedMs, firstTokenMs, totalMs } = summary?.timings ?? NO_TIMES;
+      const given = summary?.outputTokens ?? 0;
+      resolve({
+        atMs,
+        set,
+        outcome,
+        promptTokens: prompt.length,
+        cachedTokens: summary?.cachedTokens ?? 0,
+        outputTokens: given,
+        queuedMs,
+        ttftMs: firstTokenMs,
+        totalMs,
+        tpotMs: given > 1 ? (totalMs - firstTokenMs) / (given - 1) : Number.NaN,
+        draftTokens: summary?.draftTokens ?? 0,
+        acceptedTokens: summary?.acceptedTokens ?? 0,
+      });
+    };
+    service.generate(
+      {
+        prompt,
+        maxTokens: maxTokens ?? outputTokens,
+        sampling: { ...GREEDY, stopIds },
+        class: "interactive",
+        ...(tenant === undefined ? {} : { tenant }),
+        deadlineMs: 0,
+        credit: Number.POSITIVE_INFINITY,
+      },
+      {
+        tokens: () => {},
+        done: (summary) => end("done", summary),
+        failed: ({ code }) => end(code),
+      },
+    );
+  });
+}
+
+const NO_TIMES = { queuedMs: Number.NaN, firstTokenMs: Number.NaN, totalMs: Number.NaN };
