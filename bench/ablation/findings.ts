@@ -74,8 +74,8 @@ function figureOf({ where, compared }: Measured, part: string): BarFigure {
   return {
     kind: "bars",
     ratios: true,
-    title: `${part}, ${where}: what stands in for it, relative to the whole system (1)`,
-    valueLabel: "ratio, turned so that less than 1 is worse",
+    title: `${part}: ${where}`,
+    valueLabel: "of the whole system's; below 1 is worse",
     groups: MEASURES.map(({ name }) => name),
     series: rivals.map(({ name, ratios }) => {
       const turned = MEASURES.map(({ key, more }) => turn(ratios[key], more === "better"));

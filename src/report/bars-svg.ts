@@ -7,8 +7,9 @@ import { colour, PLOT, round, text, valueAxis } from "./svg-parts.js";
 const LABEL_SIZE = 10;
 /** No font metrics here: so wide is a digit of that size. */
 const DIGIT = 6;
-/** Axes go on beyond the farthest end by this share (linear) or factor (ratios): room for the numbers. */
+/** Axes go on beyond the farthest end by these factors, as room for the numbers; ratios have bars at both ends. */
 const ROOM = 1.12;
+const RATIO_ROOM = 1.35;
 
 export function drawBars(figure: BarFigure): string[] {
   const y = scaleOf(figure);
@@ -46,7 +47,7 @@ function scaleOf({ ratios, series }: BarFigure): Scale {
     .flatMap(({ values, spans = [] }) => [...values, ...spans.flatMap((span) => span ?? [])])
     .filter((value) => value !== null);
   return ratios
-    ? logScale(Math.min(1, ...ends) / ROOM, Math.max(1, ...ends) * ROOM, PLOT.bottom, PLOT.top)
+    ? logScale(Math.min(1, ...ends) / RATIO_ROOM, Math.max(1, ...ends) * RATIO_ROOM, PLOT.bottom, PLOT.top)
     : linearScale(0, Math.max(0, ...ends) * ROOM, PLOT.bottom, PLOT.top);
 }
 
