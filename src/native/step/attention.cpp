@@ -15,8 +15,9 @@ constexpr uint32_t kPositionsARun = 16;
 Attention::Attention(const Model& model, KvPool& pool, const StepBuffers& buffers)
     : config_(model.config()), kernels_(model.kernels()), pool_(pool), buffers_(buffers) {}
 
-void Attention::plan(const Batch& batch, uint32_t cores) {
+void Attention::plan(const Batch& batch, uint32_t cores, bool all) {
   batch_ = &batch;
+  all_ = all;
   list_runs(cores);
   cut_runs(cores);
 }
@@ -86,6 +87,12 @@ uint64_t Attention::cost_of(const Run& run) const {
   return context * (uint64_t{run.positions} * run.heads + 1);
 }
 
+uint32_t Attention::first_computed(uint32_t layer, const BatchRow& row) const {
+  if (all_ || layer + 1 < config_.layers) return 0;
+  if (row.logits == 0) return row.tokens;
+  return (row.tokens - row.logits) / kPositionsARun * kPositionsARun;
+}
+
 AttentionTask Attention::task_of(uint32_t layer, const Run& run) const {
   const BatchRow& row = batch_->rows[run.row];
   const KvLayout& layout = pool_.layout();
@@ -111,6 +118,7 @@ AttentionTask Attention::task_of(uint32_t layer, const Run& run) const {
 void Attention::run(uint32_t layer, uint32_t chunk, ThreadScratch scratch) {
   const Chunk& part = chunks_[chunk];
   const Run& run = runs_[part.run];
+  if (run.first < first_computed(layer, batch_->rows[run.row])) return;
   const AttentionTask task = task_of(layer, run);
   float* const floats = scratch.floats.data();
   if (run.parts == 1) {

@@ -21,13 +21,16 @@ class Attention {
   Attention(const Model& model, KvPool& pool, const StepBuffers& buffers);
 
   // Cuts the attention of a batch's rows into chunks, the same in every layer. `cores` sizes them and never
-  // shows in a result. May throw std::bad_alloc.
-  void plan(const Batch& batch, uint32_t cores);
+  // shows in a result. `all`: the last layer is computed for all positions, not just for those that want
+  // logits and their neighbours. May throw std::bad_alloc.
+  void plan(const Batch& batch, uint32_t cores, bool all);
   // At least 1.
   uint32_t chunks() const { return static_cast<uint32_t>(chunks_.size()); }
   // Computes a chunk in a layer. A layer's chunks may run side by side; the next layer's only after all of
   // them.
   void run(uint32_t layer, uint32_t chunk, ThreadScratch scratch);
+  // The first of a row's new tokens that a layer computes.
+  uint32_t first_computed(uint32_t layer, const BatchRow& row) const;
 
  private:
   // Some positions of one row, with query heads that share a KV head.
@@ -61,6 +64,7 @@ class Attention {
   const StepBuffers& buffers_;
 
   const Batch* batch_ = nullptr;
+  bool all_ = true;
   std::vector<Run> runs_;
   std::vector<Chunk> chunks_;
   // Of each run, parts that have not ended in this layer: whoever ends the last one joins them.

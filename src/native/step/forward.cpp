@@ -11,8 +11,8 @@ namespace {
 constexpr uint32_t kPackAlone = 16;
 // Tokens of a block: at least so many a core, that reading the weights once a block costs little beside
 // multiplying them; at most so many, that all of it stays in a second-level cache.
-constexpr uint32_t kLeastBlock = 8;
-constexpr uint32_t kMostBlock = 56;
+constexpr uint32_t kLeastBlock = 12;
+constexpr uint32_t kMostBlock = 42;
 // Tokens of a chunk where every token is work of its own, at most: fewer where cores would have none.
 constexpr uint32_t kTokensAChunk = 16;
 
@@ -50,10 +50,12 @@ void Forward::prepare(Batch& batch, uint32_t cores, uint32_t threads) {
   }
   layers_.begin(batch);
   experts_.begin(batch.tokens);
-  attention_.plan(batch, cores);
+  // Experts take all tokens.
+  attention_.plan(batch, cores, !blocks || config_.experts > 0);
   logits_.plan(batch, threads);
   tokens_a_chunk_ = tokens_a_chunk(batch.tokens, cores);
   slots_a_chunk_ = tokens_a_chunk(experts_.slots(), cores);
+  last_tokens_ = batch.tokens;
   inputs_ += program_.size();
   program_.clear();
   chunks_.clear();
@@ -109,6 +111,8 @@ void Forward::plan_shares(uint32_t cores) {
 
 void Forward::plan_blocks(uint32_t cores) {
   const uint32_t blocks = cores * divide_up(batch_->tokens, cores * kMostBlock);
+  last_tokens_ = 0;
+  for (uint32_t b = 0; b < blocks; ++b) last_tokens_ += wanted(block_of({b, blocks}, batch_->tokens)).count();
   for (uint32_t l = 0; l <= config_.layers; ++l) {
     if (l > 0 && config_.experts > 0) {
       add(Stage::kRouteBlocks, l - 1, blocks);
@@ -241,6 +245,8 @@ void Forward::run_share(uint32_t region, Share share, Workspace& work) {
 }
 
 void Forward::run_block(uint32_t layer, Tokens tokens, Workspace& work) {
+  if (layer == config_.layers) tokens = wanted(tokens);
+  if (tokens.count() == 0) return;
   if (layer == 0) {
     layers_.embed(tokens, work);
   } else {
@@ -275,6 +281,21 @@ void Forward::route_block(uint32_t layer, Tokens tokens, Workspace& work) {
   layers_.route(layer, in, {}, work);
   experts_.choose(tokens.begin, tokens.end);
   work.clock.lap(Operation::kChoose);
+}
+
+// From the first to the last token of a block whose logits are wanted: after its attention, the last layer
+// has nothing to do for others.
+Tokens Forward::wanted(Tokens block) const {
+  if (config_.experts > 0) return block;
+  Tokens wanted{block.end, block.begin};
+  for (const BatchRow& row : batch_->rows) {
+    const uint32_t end = std::min(block.end, row.first_token + row.tokens);
+    const uint32_t begin = std::max(block.begin, row.first_token + row.tokens - row.logits);
+    if (begin >= end) continue;
+    wanted.begin = std::min(wanted.begin, begin);
+    wanted.end = std::max(wanted.end, end);
+  }
+  return wanted.begin < wanted.end ? wanted : Tokens{block.begin, block.begin};
 }
 
 void Forward::run_experts(const Region& region, uint32_t chunk, Share share, Workspace& work) {

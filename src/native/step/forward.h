@@ -93,6 +93,7 @@ class Forward final : public Program {
   void plan_logits(uint32_t cores);
 
   Tokens all() const { return {0, batch_->tokens}; }
+  Tokens wanted(Tokens block) const;
   template <typename Pack>
   Panels input(uint32_t region, Workspace& work, Pack pack);
   void run_tokens(const Region& region, Tokens tokens, Workspace& work);
@@ -128,6 +129,8 @@ class Forward final : public Program {
   bool packs_alone_ = false;
   // Inputs of earlier steps, so that none is taken for another's.
   uint64_t inputs_ = 0;
+  // Tokens that the last layer computes after its attention.
+  uint32_t last_tokens_ = 0;
   // Tokens, or slots of experts, of a chunk of these.
   uint32_t tokens_a_chunk_ = 1;
   uint32_t slots_a_chunk_ = 1;

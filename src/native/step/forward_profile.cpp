@@ -146,7 +146,9 @@ StepProfile Forward::profile(const Task& task) const {
 
 Work Forward::work_of(Operation operation, uint32_t layer, uint32_t pass) const {
   const LayerWeights& w = model_.weights().layers()[layer];
-  const uint64_t tokens = batch_->tokens;
+  const bool after_attention = operation != Operation::kPackAttentionInput &&
+                               operation != Operation::kProject && operation != Operation::kEmbed;
+  const uint64_t tokens = after_attention && layer + 1 == config_.layers ? last_tokens_ : batch_->tokens;
   const uint64_t slots = experts_.slots();
   const uint64_t width = config_.embedding;
   const uint64_t feed = config_.feed_forward;
@@ -236,6 +238,7 @@ Work Forward::work_of(Operation operation, uint32_t layer, uint32_t pass) const 
 // A matrix times `tokens` rows, `times` over.
 Work Forward::product_work(const PackedMatrix& matrix, uint64_t tokens, uint32_t times,
                            bool accumulate) const {
+  if (tokens == 0) return {};
   const uint64_t macs = tokens * matrix.rows * matrix.cols * times;
   const uint64_t out = floats(tokens * matrix.rows);
   Work work;
@@ -278,17 +281,20 @@ Work Forward::attention_work(Operation operation, uint32_t layer) const {
   }
   const uint64_t window = config_.kinds[layer].window;
   for (const BatchRow& row : batch_->rows) {
+    const uint32_t first = attention_.first_computed(layer, row);
+    const uint32_t tokens = row.tokens - first;
+    if (tokens == 0) continue;
     const uint64_t end = row.base + row.tokens;
-    const uint64_t seen = window == 0 ? end : std::min(end, window + row.tokens - 1);
+    const uint64_t seen = window == 0 ? end : std::min(end, window + tokens - 1);
     work.kv_bytes += seen * kv_token;
+    work.activation_bytes += floats(tokens * 2 * queries);
     uint64_t pairs = 0;
-    for (uint64_t context = row.base + 1; context <= end; ++context) {
+    for (uint64_t context = row.base + first + 1; context <= end; ++context) {
       pairs += window == 0 ? context : std::min(context, window);
     }
     // A dot product with the key and a sum over the value.
     work.float_macs += 2 * pairs * queries;
   }
-  work.activation_bytes = floats(batch_->tokens * 2 * queries);
   return work;
 }
 
