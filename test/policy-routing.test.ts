@@ -119,6 +119,34 @@ describe("FlowGuard", () => {
     expect(guard.choose(QUERY, 0)?.direct).toBe(true);
   });
 
+  test("the best of many pairs is the better of any two of them", () => {
+    const state = fc.record({
+      queued: fc.nat(3000),
+      rows: fc.nat(30),
+      context: fc.nat(50_000),
+      spare: fc.integer({ min: 0, max: 40 }),
+      lateMs: fc.nat(300),
+      cached: fc.nat(100),
+    });
+    const choice = (states: readonly (typeof state extends fc.Arbitrary<infer S> ? S : never)[]) => {
+      const guard = guardOf(states.length, { balanced: true, directTokens: 60 });
+      states.forEach(({ queued, rows, context, spare, lateMs }, pair) => {
+        guard.prefill(pair, prefill(queued, { lateMs }), 0);
+        guard.decode(pair, decode(rows, { contextTokens: context, spareBlocks: spare }), 0);
+      });
+      return guard.choose({ ...QUERY, cached: states.map(({ cached }) => cached) }, 250)!.pair;
+    };
+    fc.assert(
+      fc.property(fc.array(state, { minLength: 2, maxLength: 12 }), (states) => {
+        const best = choice(states);
+        states.forEach((other, pair) => {
+          if (pair < best) expect(choice([other, states[best]!])).toBe(1);
+          if (pair > best) expect(choice([states[best]!, other])).toBe(0);
+        });
+      }),
+    );
+  });
+
   test("counts what it sent only until the lane's report includes it", () => {
     const guard = guardOf(1);
     guard.sent(0, QUERY);

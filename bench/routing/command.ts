@@ -142,8 +142,9 @@ function decisions(count: number): { table: Table; times: Record<string, unknown
   const warm = Math.min(1000, count >> 1);
   const choose = summarize(chooseUs.slice(warm));
   const prefix = summarize(prefixUs.slice(warm));
+  const both = summarize(chooseUs.map((us, i) => us + prefixUs[i]!).slice(warm));
   return {
-    times: { choose, prefix },
+    times: { choose, prefix, both },
     table: {
       title:
         "A decision among 1,000 lanes (500 pairs), a prompt of 1,000 tokens that 16 pools know: microseconds",
@@ -151,6 +152,7 @@ function decisions(count: number): { table: Table; times: Record<string, unknown
       rows: [
         ["choosing the pair", choose.p50, choose.p90, choose.p99],
         ["naming and finding the prefix", prefix.p50, prefix.p90, prefix.p99],
+        ["both", both.p50, both.p90, both.p99],
       ],
     },
   };

@@ -7,6 +7,9 @@ import {
   type Way,
 } from "./pair-signals.js";
 import type { RoutePolicy } from "./route-policy.js";
+import { type RouteQuery, type SplitConstants, SplitPrices } from "./split-prices.js";
+
+export type { RouteQuery };
 
 /**
  * FlowGuard: which stream pair a request goes to, and which of its lanes do what. For each pair it predicts the time to
@@ -15,43 +18,20 @@ import type { RoutePolicy } from "./route-policy.js";
  * docs/paper.md).
  */
 
-export interface FlowGuardConstants extends AssumedTimes, RoleConstants {
+export interface FlowGuardConstants extends AssumedTimes, RoleConstants, SplitConstants {
   readonly policy: RoutePolicy;
   /** Every prompt is computed in a decode lane, whatever else is said here. */
   readonly fused: boolean;
-  /** Rows in a step; more share steps in turn. */
-  readonly maxRows: number;
-  /** New tokens in a prefill step. */
-  readonly stepTokens: number;
-  /** Cost of moving a KV block between the lanes of a pair, in milliseconds; 0 in one pool. */
-  readonly handOffBlockMs: number;
-  /** A busy lane that has not reported for so long is taken to be that much later, in milliseconds. */
-  readonly staleMs: number;
-  /** What a missing KV block costs in waiting, in milliseconds. */
-  readonly missingBlockMs: number;
   /** Pairs whose cost is so near the least, as a share of it, count as equal. */
   readonly nearShare: number;
   /** How much a prompt's computation delays others, as a share of its time: what makes a cached prefix worth more. */
   readonly burden: number;
   /** Weight of the time to the first token beside the time of all tokens after it. */
   readonly firstTokenWeight: number;
-  /** Weight of what the rows already in a lane lose beside what the new one gets. */
-  readonly othersShare: number;
   /** Prompt tokens to compute with which a request may go straight to a decode lane, at most; 0: none does. */
   readonly directTokens: number;
   /** Weight of what the rows there wait for it, beside what its first token gains. */
   readonly directCaution: number;
-}
-
-export interface RouteQuery {
-  /** Prompt tokens. */
-  readonly promptTokens: number;
-  /** Output tokens expected. */
-  readonly outputTokens: number;
-  /** KV blocks it may need. */
-  readonly blocks: number;
-  /** Prompt tokens that each pool is expected to hold, by pool; absent: none. */
-  readonly cached?: ArrayLike<number>;
 }
 
 export interface RouteChoice extends Way {
@@ -61,8 +41,6 @@ export interface RouteChoice extends Way {
   readonly tokenMs: number;
 }
 
-/** Lateness of which nothing new is heard is half as much after this time, in milliseconds: some requests' life. */
-const LATE_HALF_MS = 1000;
 /**
  * While prefill is full: weight of what the rows of a decode lane wait for a prompt. At 1 bursts cost the slowest answers
  * 15% a token, at 8 little is lent (`bench routing`, bursts and phases).
@@ -75,7 +53,7 @@ const KEPT: Way = { direct: false, keep: true };
 export class FlowGuard {
   readonly roles: PairRoles;
   readonly #signals: PairSignals;
-  readonly #pools: Uint32Array;
+  readonly #split: SplitPrices;
   readonly #cost: Float64Array;
   #turn = 0;
   #random = 0x2545f491;
@@ -88,7 +66,8 @@ export class FlowGuard {
   ) {
     this.#signals = new PairSignals(pairs, constants);
     this.roles = new PairRoles(pairs, constants);
-    this.#pools = pools ? Uint32Array.from(pools) : new Uint32Array(pairs);
+    const poolOf = pools ? Uint32Array.from(pools) : new Uint32Array(pairs);
+    this.#split = new SplitPrices(this.#signals, poolOf, constants);
     this.#cost = new Float64Array(pairs);
   }
 
@@ -117,16 +96,11 @@ export class FlowGuard {
 
   /** The pair to send to, or undefined when no pair has both lanes alive. */
   choose(query: RouteQuery, now: number): RouteChoice | undefined {
-    const { alive } = this.#signals;
+    const flowguard = this.constants.policy === "flowguard";
+    const least = flowguard ? this.#priceAll(query, now) : this.#rankAll(query);
+    if (least === Number.POSITIVE_INFINITY) return undefined;
     // Of those as good as equal, predictions being what they are, the next in turn: so they share what comes.
-    const near = 1 + this.constants.nearShare;
-    let enough = Number.POSITIVE_INFINITY;
-    for (let pair = 0; pair < this.pairs; pair++) {
-      const cost = alive[pair] === 3 ? this.#costOf(pair, query, now, enough) : Number.POSITIVE_INFINITY;
-      this.#cost[pair] = cost;
-      if (cost * near < enough) enough = cost * near;
-    }
-    if (enough === Number.POSITIVE_INFINITY) return undefined;
+    const enough = least * (1 + this.constants.nearShare);
     let pair = this.#turn % this.pairs;
     while (this.#cost[pair]! > enough) pair = pair + 1 === this.pairs ? 0 : pair + 1;
     this.#turn = pair + 1;
@@ -147,28 +121,13 @@ export class FlowGuard {
 
   /** Prompt tokens that the pair has to compute. */
   uncached(pair: number, query: RouteQuery): number {
-    return query.promptTokens - (query.cached?.[this.#pools[pair]!] ?? 0);
+    return query.promptTokens - (query.cached?.[this.#split.pools[pair]!] ?? 0);
   }
 
   /** Predicted wait, computation and hand-off until the first token, in milliseconds. */
   firstTokenMs(pair: number, query: RouteQuery, now: number): number {
-    const c = this.constants;
-    const s = this.#signals;
-    const ahead = s.ahead[pair]!;
-    const uncached = this.uncached(pair, query);
-    const missing = Math.max(0, query.blocks + s.blocksSent[pair]! - s.spare[pair]!);
-    const tokens = ahead + uncached;
-    const steps = Math.ceil(tokens / c.stepTokens);
-    const pace = s.prefillPace;
-    const own = (query.promptTokens * uncached) / 2e6;
-    let ms = (tokens / 1000) * pace.firstMs + steps * pace.fixedMs + own * pace.secondMs;
-    ms *= pace.factor(pair);
-    ms += query.blocks * c.handOffBlockMs + missing * c.missingBlockMs;
-    const at = s.prefillAt[pair]!;
-    const age = at < 0 ? 0 : now - at;
-    if (ahead > 0) ms += Math.max(0, age - c.staleMs);
-    const late = s.lateMs[pair]!;
-    return late > 0 ? ms + (late * LATE_HALF_MS) / (LATE_HALF_MS + age) : ms;
+    this.#split.work(query, now, pair, pair + 1);
+    return this.#split.firstMs[pair]!;
   }
 
   /** Predicted time to the first token in the decode lane itself: the step in hand, then one with the prompt in it. */
@@ -183,7 +142,13 @@ export class FlowGuard {
 
   /** Predicted time per output token with this request among the rows, in milliseconds. */
   tokenMs(pair: number): number {
-    return this.#tokenMsOf(pair, this.requests(pair) + 1, 0);
+    const s = this.#signals;
+    const rows = this.requests(pair) + 1;
+    const turns = Math.max(1, rows / this.constants.maxRows);
+    const context = s.context[pair]! + s.ahead[pair]! + s.prefillContext[pair]!;
+    return (
+      (s.decodeStepMs(rows / turns, context, turns) * s.decodePace.factor(pair) * turns) / s.drawn[pair]!
+    );
   }
 
   /** Requests in the pair's lanes or on their way there, but for those that its prefill lane decodes. */
@@ -210,14 +175,13 @@ export class FlowGuard {
     return (tokens / 1000) * this.#signals.prefillPace.firstMs;
   }
 
-  /** The way of least cost through a pair. */
+  /** The way of least cost through a pair, the prices of this query being known. */
   #wayIn(pair: number, query: RouteQuery, now: number): Way {
     if (this.constants.fused) return DIRECT;
     if (this.constants.policy !== "flowguard") return SPLIT;
-    const first = this.firstTokenMs(pair, query, now);
-    const split = this.#outputCost(pair, query);
-    if (this.roles.keeps(pair) && this.#keptCost(pair, query, now) < split) return KEPT;
-    return this.#directCost(pair, query) < first ? DIRECT : SPLIT;
+    const { firstMs, outputMs } = this.#split;
+    if (this.roles.keeps(pair) && this.#keptCost(pair, query, now) < outputMs[pair]!) return KEPT;
+    return this.#directCost(pair, query) < firstMs[pair]! ? DIRECT : SPLIT;
   }
 
   /** The first token straight from the decode lane, with what that costs the rows there; endless where it may not go. */
@@ -233,16 +197,6 @@ export class FlowGuard {
     return this.directMs(pair, query) + weight * this.#promptMs(tokens) * decodePace.factor(pair);
   }
 
-  /** Milliseconds a token with so many rows in the decode lane, of which a new one brings `context` tokens. */
-  #tokenMsOf(pair: number, rows: number, context: number): number {
-    const s = this.#signals;
-    const inStep = Math.min(rows, this.constants.maxRows);
-    const turns = Math.max(1, rows / Math.max(1, inStep));
-    const all = s.context[pair]! + s.ahead[pair]! + s.prefillContext[pair]! + context;
-    const ms = s.decodeStepMs(inStep, all, turns);
-    return (ms * s.decodePace.factor(pair) * turns) / s.drawn[pair]!;
-  }
-
   /** Milliseconds a token in the prefill lane with so many rows more than it keeps, which bring `context` tokens. */
   #keptTokenMs(pair: number, more: number, context: number, now: number): number {
     const s = this.#signals;
@@ -252,21 +206,7 @@ export class FlowGuard {
     return (ms * s.prefillPace.factor(pair)) / (left * s.drawn[pair]!);
   }
 
-  /** The output in the decode lane. What the rows already there lose counts beside what this one gets. */
-  #outputCost(pair: number, query: RouteQuery): number {
-    const { requests, decodePace, drawn } = this.#signals;
-    const rows = requests[pair]!;
-    const { promptTokens } = query;
-    const own = this.#tokenMsOf(pair, rows + 1, promptTokens);
-    const row = decodePace.firstMs + (decodePace.secondMs * promptTokens) / 1000;
-    const more =
-      rows < this.constants.maxRows
-        ? (row * decodePace.factors[pair]!) / drawn[pair]!
-        : own - this.#tokenMsOf(pair, rows, 0);
-    return query.outputTokens * (own + this.constants.othersShare * rows * more);
-  }
-
-  /** The same in the prefill lane. */
+  /** The output in the prefill lane. What the rows that it keeps lose counts beside what this one gets. */
   #keptCost(pair: number, query: RouteQuery, now: number): number {
     const rows = this.#signals.kept(pair);
     const own = this.#keptTokenMs(pair, 1, query.promptTokens, now);
@@ -274,39 +214,57 @@ export class FlowGuard {
     return query.outputTokens * (own + this.constants.othersShare * others);
   }
 
-  /** What the computation of its prompt costs those who come later. */
-  #burden(pair: number, query: RouteQuery): number {
-    const ms = this.#promptMs(this.uncached(pair, query));
-    return this.constants.burden * ms * this.#signals.prefillPace.factor(pair);
+  /** Fills in the predicted cost of every pair, 0 or more, endless where a lane is down; returns the least. */
+  #priceAll(query: RouteQuery, now: number): number {
+    const { burden, directTokens, firstTokenWeight, fused } = this.constants;
+    const { alive, ahead, prefillPace } = this.#signals;
+    const { uncached, firstMs, outputMs } = this.#split;
+    const costs = this.#cost;
+    const { roles } = this;
+    const { factors } = prefillPace;
+    // What the computation of its prompt costs those who come later.
+    const burdenMs = (burden * prefillPace.firstMs) / 1000;
+    this.#split.work(query, now);
+    let least = Number.POSITIVE_INFINITY;
+    for (let pair = 0; pair < costs.length; pair++) {
+      let output = outputMs[pair]!;
+      let first = firstMs[pair]!;
+      if (roles.lends(pair) || fused || (uncached[pair]! <= directTokens && ahead[pair]! > 0)) {
+        if (roles.keeps(pair)) output = Math.min(output, this.#keptCost(pair, query, now));
+        first = fused ? this.directMs(pair, query) : Math.min(first, this.#directCost(pair, query));
+      }
+      const cost = output + burdenMs * uncached[pair]! * factors[pair]! + firstTokenWeight * first;
+      costs[pair] = alive[pair] === 3 ? cost : Number.POSITIVE_INFINITY;
+      if (costs[pair]! < least) least = costs[pair]!;
+    }
+    return least;
   }
 
-  /** Cost of a pair, 0 or more; where it is above `enough`, at least something above that. */
-  #costOf(pair: number, query: RouteQuery, now: number, enough: number): number {
+  /** The same by one of the usual rules. */
+  #rankAll(query: RouteQuery): number {
+    const { alive } = this.#signals;
+    let least = Number.POSITIVE_INFINITY;
+    for (let pair = 0; pair < this.pairs; pair++) {
+      const cost = alive[pair] === 3 ? this.#rankOf(pair, query) : Number.POSITIVE_INFINITY;
+      this.#cost[pair] = cost;
+      if (cost < least) least = cost;
+    }
+    return least;
+  }
+
+  #rankOf(pair: number, query: RouteQuery): number {
     switch (this.constants.policy) {
-      case "flowguard": {
-        const split = this.#outputCost(pair, query);
-        const output = this.roles.keeps(pair) ? Math.min(split, this.#keptCost(pair, query, now)) : split;
-        const afterFirst = output + this.#burden(pair, query);
-        // Most pairs are out of the question by now.
-        if (afterFirst > enough) return afterFirst;
-        if (this.constants.fused)
-          return afterFirst + this.constants.firstTokenWeight * this.directMs(pair, query);
-        const direct = this.#directCost(pair, query);
-        return (
-          afterFirst + this.constants.firstTokenWeight * Math.min(this.firstTokenMs(pair, query, now), direct)
-        );
-      }
-      case "round-robin":
-        return 0;
+      case "least-loaded":
+        return this.requests(pair) + this.#signals.kept(pair);
+      case "prefix":
+        return this.uncached(pair, query);
       case "random":
         this.#random ^= this.#random << 13;
         this.#random ^= this.#random >>> 17;
         this.#random ^= this.#random << 5;
         return 1 + (this.#random >>> 0);
-      case "least-loaded":
-        return this.requests(pair) + this.#signals.kept(pair);
-      case "prefix":
-        return this.uncached(pair, query);
+      default:
+        return 0;
     }
   }
 }

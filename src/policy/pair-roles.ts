@@ -54,6 +54,11 @@ export class PairRoles {
     return (this.#roles[pair]! & COMPUTES) !== 0;
   }
 
+  /** One of its lanes does the other's work. */
+  lends(pair: number): boolean {
+    return this.#roles[pair]! !== 0;
+  }
+
   /** True when this changes the pair's roles. */
   observe(pair: number, { decode, prefillSteps, prefillBusy }: Pressure): boolean {
     const { balanced, lendPressure, lendSteps } = this.constants;

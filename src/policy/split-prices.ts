@@ -1,0 +1,113 @@
+import type { PairSignals } from "./pair-signals.js";
+
+/** What is asked of the router. */
+export interface RouteQuery {
+  /** Prompt tokens. */
+  readonly promptTokens: number;
+  /** Output tokens expected. */
+  readonly outputTokens: number;
+  /** KV blocks it may need. */
+  readonly blocks: number;
+  /** Prompt tokens that each pool is expected to hold, by pool; absent: none. */
+  readonly cached?: ArrayLike<number>;
+}
+
+export interface SplitConstants {
+  /** Rows in a step; more share steps in turn. */
+  readonly maxRows: number;
+  /** New tokens in a prefill step. */
+  readonly stepTokens: number;
+  /** Cost of moving a KV block between the lanes of a pair, in milliseconds; 0 in one pool. */
+  readonly handOffBlockMs: number;
+  /** A busy lane that has not reported for so long is taken to be that much later, in milliseconds. */
+  readonly staleMs: number;
+  /** What a missing KV block costs in waiting, in milliseconds. */
+  readonly missingBlockMs: number;
+  /** Weight of what the rows already in a lane lose beside what the new one gets. */
+  readonly othersShare: number;
+}
+
+/** Lateness of which nothing new is heard is half as much after this time, in milliseconds: some requests' life. */
+const LATE_HALF_MS = 1000;
+
+/**
+ * What a request would cost on the usual way through each pair: its prompt in the prefill lane, its output in the decode
+ * lane. One pass over the columns of what is known, in which all that is the same for every pair is worked out once: a
+ * decision among hundreds of pairs is mostly this.
+ */
+export class SplitPrices {
+  /** Prompt tokens to compute, by pair. */
+  readonly uncached: Float64Array;
+  /** Predicted wait, computation and hand-off until the first token, in milliseconds, by pair. */
+  readonly firstMs: Float64Array;
+  /** The output, in milliseconds, by pair. What the rows already there lose counts beside what this one gets. */
+  readonly outputMs: Float64Array;
+
+  /** `pools[pair]`: the KV pool of that pair. */
+  constructor(
+    readonly signals: PairSignals,
+    readonly pools: Uint32Array,
+    readonly constants: SplitConstants,
+  ) {
+    this.uncached = new Float64Array(pools.length);
+    this.firstMs = new Float64Array(pools.length);
+    this.outputMs = new Float64Array(pools.length);
+  }
+
+  /** Fills in the columns of the pairs `from` to `to`, the last not among them. */
+  work(query: RouteQuery, now: number, from = 0, to = this.pools.length): void {
+    this.#countUncached(query, from, to);
+    this.#workFirst(query, now, from, to);
+    this.#workOutput(query, from, to);
+  }
+
+  #countUncached({ promptTokens, cached }: RouteQuery, from: number, to: number): void {
+    const { uncached, pools } = this;
+    if (cached === undefined) uncached.fill(promptTokens, from, to);
+    else for (let pair = from; pair < to; pair++) uncached[pair] = promptTokens - cached[pools[pair]!]!;
+  }
+
+  #workFirst({ promptTokens, blocks }: RouteQuery, now: number, from: number, to: number): void {
+    const { uncached, firstMs } = this;
+    const { handOffBlockMs, missingBlockMs, staleMs, stepTokens } = this.constants;
+    const { ahead, blocksSent, spare, prefillAt, lateMs, prefillPace: pace } = this.signals;
+    const { factors, fixedMs } = pace;
+    const tokenMs = pace.firstMs / 1000;
+    // A prompt attends to half of itself on average.
+    const attendMs = (promptTokens * pace.secondMs) / 2e6;
+    const moveMs = blocks * handOffBlockMs;
+    for (let pair = from; pair < to; pair++) {
+      const waiting = ahead[pair]!;
+      const own = uncached[pair]!;
+      const tokens = waiting + own;
+      const steps = Math.ceil(tokens / stepTokens);
+      let ms = (tokens * tokenMs + steps * fixedMs + own * attendMs) * factors[pair]! + moveMs;
+      const missing = blocks + blocksSent[pair]! - spare[pair]!;
+      if (missing > 0) ms += missing * missingBlockMs;
+      const at = prefillAt[pair]!;
+      const age = at < 0 ? 0 : now - at;
+      if (waiting > 0 && age > staleMs) ms += age - staleMs;
+      const late = lateMs[pair]!;
+      if (late > 0) ms += (late * LATE_HALF_MS) / (LATE_HALF_MS + age);
+      firstMs[pair] = ms;
+    }
+  }
+
+  #workOutput({ promptTokens, outputTokens }: RouteQuery, from: number, to: number): void {
+    const { outputMs } = this;
+    const { maxRows, othersShare } = this.constants;
+    const { requests, context, ahead, prefillContext, drawn, decodePace: pace } = this.signals;
+    const { factors, fixedMs } = pace;
+    const rowMs = pace.firstMs;
+    const contextMs = pace.secondMs / 1000;
+    const others = othersShare * (rowMs + contextMs * promptTokens);
+    for (let pair = from; pair < to; pair++) {
+      const rows = requests[pair]!;
+      const held = context[pair]! + ahead[pair]! + prefillContext[pair]!;
+      let ms = fixedMs + rowMs * (rows + 1) + contextMs * (held + promptTokens) + others * rows;
+      // What does not fit a step waits for others in turn.
+      if (rows >= maxRows) ms += (fixedMs * (rows + 1 - maxRows + othersShare * rows)) / maxRows;
+      outputMs[pair] = (outputTokens * ms * factors[pair]!) / drawn[pair]!;
+    }
+  }
+}
