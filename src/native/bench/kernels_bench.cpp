@@ -327,16 +327,16 @@ void bench_long(const Kernels& kernels, Team& team, KvFormat format) {
 }
 
 void bench_rows(const Kernels& kernels) {
-  constexpr uint32_t tokens = 64;
-  for (const uint32_t cols : {576U, 1536U}) {
+  for (const auto& [tokens, cols] :
+       {std::pair{1U, 576U}, {2U, 576U}, {8U, 576U}, {9U, 576U}, {70U, 576U}, {70U, 1536U}}) {
     const std::vector<float> x = random_floats(static_cast<size_t>(tokens) * cols);
     const std::vector<float> weight = random_floats(cols);
     const Bytes panel =
         random_bytes(kernels.activation_bytes(Packing::kInt4Affine, tokens, cols) + 64, false);
     const Activations a{tokens, cols, Packing::kInt4Affine, panel.get()};
     const auto report = [&](const char* what, double seconds) {
-      std::printf("%-12s x1 %-8s %4u cols  %7.3f us a token %6.2f ns a value\n", kernels.name, what, cols,
-                  seconds * 1e6 / tokens, seconds * 1e9 / tokens / cols);
+      std::printf("%-12s x1 %-8s M=%-3u %4u cols  %7.3f us a token %6.2f ns a value\n", kernels.name, what,
+                  tokens, cols, seconds * 1e6 / tokens, seconds * 1e9 / tokens / cols);
     };
     report("pack", best_seconds([&] { kernels.pack_activations(x.data(), cols, whole(a), a); }));
     report("norm", best_seconds([&] {

@@ -4,107 +4,69 @@
 
 #include "exponential.h"
 #include "layout.h"
+#include "quantise_groups.h"
 
 namespace streamserve {
 namespace {
 
-// A group whose largest magnitude is below this is taken as zero: its scale would not be a normal number.
-inline constexpr float kSmallestMagnitude = 0x1p-110F;
-inline constexpr uint32_t kInfinityBits = 0x7F800000U;
-// Adding and subtracting it rounds to the nearest whole number, ties to even, for magnitudes up to 2^22.
-inline constexpr float kRounder = 0x1.8p23F;
-
-// How values whose largest magnitude has these bits become int8: as round(x * inverse), worth `scale` each.
-// `inverse` is 0 where they become 0: because they are too small, or, with a scale that is NaN, not finite.
-struct Int8Scale {
-  float scale;
-  float inverse;
-};
-
-inline Int8Scale int8_scale(uint32_t largest_bits) {
-  const float largest = __builtin_bit_cast(float, largest_bits);
-  if (largest_bits >= kInfinityBits) return {__builtin_nanf(""), 0.0F};
-  if (largest < kSmallestMagnitude) return {0.0F, 0.0F};
-  return {largest / 127.0F, 127.0F / largest};
-}
-
-// Where one token lies in the panels.
-struct TokenSlot {
-  uint8_t* panel;
-  uint32_t width;
-  uint32_t index;
-};
-
-inline TokenSlot token_slot(const Activations& a, uint32_t widest, uint32_t token) {
+// The part of the panel of `token` that begins with it and ends before token `end`.
+inline PanelPart panel_part(const Activations& a, uint32_t widest, uint32_t token, uint32_t end) {
   const PanelSplit split = split_panels(a.tokens, widest);
   const uint32_t panel = split.panel_of(token);
   const uint32_t first = split.begin(panel);
-  return {a.data + first * token_bytes(a.packing, a.cols), split.tokens(panel), token - first};
+  const uint32_t width = split.tokens(panel);
+  const uint32_t left = first + width - token;
+  return {a.data + first * token_bytes(a.packing, a.cols), width, token - first,
+          end - token < left ? end - token : left};
 }
 
-// Quantises 32 values to int8 with scale = largest / 127; returns it and its inverse. Values that are not
-// finite make the scale NaN, so that they show in every output instead of vanishing.
-inline Int8Scale quantise_group(const Lanes& a, const Lanes& b, Packing packing, const TokenSlot& slot,
-                                uint32_t group) {
-  const Packing working = working_packing(packing);
-  uint8_t* base = slot.panel + static_cast<size_t>(group) * slot.width * activation_group_bytes(packing);
-  alignas(64) int8_t quants[kGroup] = {};
-  const Int8Scale made = int8_scale(largest_magnitude_bits(a, b));
-  const auto [scale, inverse] = made;
-  int32_t first = 0;
-  int32_t rest = 0;
-  if (inverse > 0.0F) {
-    const Lanes factor = broadcast(inverse);
-    first = round_to_int8(multiply(a, factor), quants);
-    rest = round_to_int8(multiply(b, factor), quants + kLanes);
-  }
-  for (uint32_t word = 0; word < kWordsPerGroup; word++) {
-    std::memcpy(base + (word * slot.width + slot.index) * kWord, quants + word * kWord, kWord);
-  }
-  uint8_t* scales = base + static_cast<size_t>(slot.width) * kGroup;
-  std::memcpy(scales + slot.index * sizeof(float), &scale, sizeof(float));
-  uint8_t* correction = scales + (slot.width + slot.index) * sizeof(float);
-  const auto put = [&](auto value) { std::memcpy(correction, &value, sizeof(value)); };
-  if (is_affine(working)) {
-    put(scale * static_cast<float>(first + rest));
-  } else if (working == Packing::kWideHalves) {
-    put(kDotStart - zero_point(working) * first);
-    correction += slot.width * sizeof(int32_t);
-    put(kDotStart - zero_point(working) * rest);
-  } else {
-    put(kDotStart - zero_point(working) * (first + rest));
-  }
-  return made;
-}
+// So few tokens are not stored as they lie in a panel, side by side: groups are quantised side by side
+// instead.
+inline constexpr uint32_t kFewTokens = 5;
 
-// What is left of values once they are kept as int8 of this scale.
-inline Lanes rest_of(const Lanes& x, const Int8Scale& scale) {
-  if (!(scale.inverse > 0.0F)) return zero();
-  const Lanes rounder = broadcast(kRounder);
-  const Lanes rounded = subtract(add(multiply(x, broadcast(scale.inverse)), rounder), rounder);
-  return subtract(x, multiply(rounded, broadcast(scale.scale)));
-}
-
-// Writes columns [begin, end) of a row of activations, whose 16 values from column begin + k on `value(k,
-// count)` computes (count of them are wanted).
-template <typename Value>
-inline void fill_token(const Activations& out, uint32_t widest, uint32_t token, uint32_t begin, uint32_t end,
-                       Value value) {
-  const TokenSlot slot = token_slot(out, widest, token);
-  if (is_quantised(out.packing)) {
-    for (uint32_t k = 0; k < end - begin; k += kGroup) {
-      quantise_group(value(k, kLanes), value(k + kLanes, kLanes), out.packing, slot, (begin + k) / kGroup);
+// Calls `put(groups, group, token of the part, item)` for every group of k in [begin, end) and every token of
+// a part, and `done(groups, group, how many of k)` after at most sixteen of them.
+template <typename Put, typename Done>
+inline void each_groups_at_once(const PanelPart& part, uint32_t begin, uint32_t end, Put put, Done done) {
+  const uint32_t most = part.count > kFewTokens ? 1 : kLanes / part.count;
+  GroupsAtOnce groups;
+  for (uint32_t group = begin; group < end; group += most) {
+    const uint32_t here = end - group < most ? end - group : most;
+    for (uint32_t g = 0; g < here; g++) {
+      for (uint32_t t = 0; t < part.count; t++) put(groups, group + g, t, g * part.count + t);
     }
+    groups.round();
+    done(groups, group, here);
+  }
+}
+
+// Writes columns [begin, end) of a part's tokens, whose 16 values from column begin + k on `value(token of
+// the part, k, count)` computes (count of them are wanted).
+template <typename Value>
+inline void fill_part(const Activations& out, const PanelPart& part, uint32_t begin, uint32_t end,
+                      Value value) {
+  if (is_quantised(out.packing)) {
+    each_groups_at_once(
+        part, begin / kGroup, end / kGroup,
+        [&](GroupsAtOnce& groups, uint32_t group, uint32_t t, uint32_t item) {
+          const uint32_t k = group * kGroup - begin;
+          groups.put(item, value(t, k, kLanes), value(t, k + kLanes, kLanes));
+        },
+        [&](const GroupsAtOnce& groups, uint32_t group, uint32_t count) {
+          groups.store_groups(out.packing, part, group, count);
+        });
     return;
   }
-  auto* panel = reinterpret_cast<float*>(slot.panel);
-  for (uint32_t k = 0; k < end - begin; k += kLanes) {
-    const uint32_t left = end - begin - k;
-    const uint32_t count = left < kLanes ? left : kLanes;
-    alignas(64) float values[kLanes];
-    store(values, value(k, count));
-    for (uint32_t i = 0; i < count; i++)
-      panel[(begin + k + i) * static_cast<size_t>(slot.width) + slot.index] = values[i];
+  auto* panel = reinterpret_cast<float*>(part.panel);
+  for (uint32_t t = 0; t < part.count; t++) {
+    for (uint32_t k = 0; k < end - begin; k += kLanes) {
+      const uint32_t left = end - begin - k;
+      const uint32_t count = left < kLanes ? left : kLanes;
+      alignas(64) float values[kLanes];
+      store(values, value(t, k, count));
+      for (uint32_t i = 0; i < count; i++)
+        panel[(begin + k + i) * static_cast<size_t>(part.width) + part.index + t] = values[i];
+    }
   }
 }
 
@@ -132,19 +94,31 @@ inline float inverse_rms(const float* x, uint32_t cols, float epsilon) {
 
 template <uint32_t kWidestInt, uint32_t kWidestFloat>
 struct ActivationKernels {
+  static_assert(kWidestInt <= kLanes);
+
   static uint32_t widest(Packing packing) { return is_quantised(packing) ? kWidestInt : kWidestFloat; }
 
   static size_t bytes(Packing packing, uint32_t tokens, uint32_t cols) {
     return tokens * token_bytes(packing, cols);
   }
 
+  // Calls `run(part, its first token's number in the range)` for each panel of [begin, end).
+  template <typename Run>
+  static void each_part(uint32_t begin, uint32_t end, const Activations& out, Run run) {
+    for (uint32_t token = begin; token < end;) {
+      const PanelPart part = panel_part(out, widest(out.packing), token, end);
+      run(part, token - begin);
+      token += part.count;
+    }
+  }
+
   // Calls value(token of the range, k, count) for all values of a range.
   template <typename Value>
   static void fill(const ActivationRange& range, const Activations& out, Value value) {
-    for (uint32_t token = range.token_begin; token < range.token_end; token++) {
-      fill_token(out, widest(out.packing), token, range.col_begin, range.col_end,
-                 [&](uint32_t k, uint32_t count) { return value(token - range.token_begin, k, count); });
-    }
+    each_part(range.token_begin, range.token_end, out, [&](const PanelPart& part, uint32_t first) {
+      fill_part(out, part, range.col_begin, range.col_end,
+                [&](uint32_t t, uint32_t k, uint32_t count) { return value(first + t, k, count); });
+    });
   }
 
   static void plain(const float* x, size_t stride, const ActivationRange& range, const Activations& out) {
@@ -154,29 +128,37 @@ struct ActivationKernels {
 
   static void plain_and_rest(const float* x, size_t stride, const ActivationRange& range,
                              const Activations& out, const Activations& rest) {
-    for (uint32_t token = range.token_begin; token < range.token_end; token++) {
-      const float* row = x + (token - range.token_begin) * stride;
-      const TokenSlot slot = token_slot(out, kWidestInt, token);
-      const TokenSlot rest_slot = token_slot(rest, kWidestInt, token);
-      for (uint32_t k = 0; k < range.col_end - range.col_begin; k += kGroup) {
-        const Lanes a = load(row + k);
-        const Lanes b = load(row + k + kLanes);
-        const uint32_t group = (range.col_begin + k) / kGroup;
-        const Int8Scale scale = quantise_group(a, b, out.packing, slot, group);
-        quantise_group(rest_of(a, scale), rest_of(b, scale), rest.packing, rest_slot, group);
-      }
-    }
+    each_part(range.token_begin, range.token_end, out, [&](const PanelPart& part, uint32_t first) {
+      const PanelPart rest_part =
+          panel_part(rest, kWidestInt, range.token_begin + first, range.token_begin + first + part.count);
+      each_groups_at_once(
+          part, range.col_begin / kGroup, range.col_end / kGroup,
+          [&](GroupsAtOnce& groups, uint32_t group, uint32_t t, uint32_t item) {
+            const float* from = x + (first + t) * stride + group * kGroup - range.col_begin;
+            groups.put(item, load(from), load(from + kLanes));
+          },
+          [&](GroupsAtOnce& groups, uint32_t group, uint32_t count) {
+            groups.store_groups(out.packing, part, group, count);
+            for (uint32_t item = 0; item < count * part.count; item++) groups.put_rest(item);
+            groups.round();
+            groups.store_groups(rest.packing, rest_part, group, count);
+          });
+    });
   }
 
   static void norm(const float* x, size_t stride, const float* weight, float epsilon, uint32_t token_begin,
                    uint32_t token_end, const Activations& out) {
-    for (uint32_t token = token_begin; token < token_end; token++) {
-      const float* row = x + (token - token_begin) * stride;
-      const Lanes inverse = broadcast(inverse_rms(row, out.cols, epsilon));
-      fill_token(out, widest(out.packing), token, 0, out.cols, [&](uint32_t k, uint32_t count) {
-        return multiply(multiply(load_tail(row + k, count), inverse), load_tail(weight + k, count));
+    each_part(token_begin, token_end, out, [&](const PanelPart& part, uint32_t first) {
+      const float* rows = x + first * stride;
+      float inverses[kWidestInt > kWidestFloat ? kWidestInt : kWidestFloat];
+      for (uint32_t t = 0; t < part.count; t++) {
+        inverses[t] = inverse_rms(rows + t * stride, out.cols, epsilon);
+      }
+      fill_part(out, part, 0, out.cols, [&](uint32_t t, uint32_t k, uint32_t count) {
+        return multiply(multiply(load_tail(rows + t * stride + k, count), broadcast(inverses[t])),
+                        load_tail(weight + k, count));
       });
-    }
+    });
   }
 
   static void silu(const float* gate, const float* up, size_t stride, const ActivationRange& range,

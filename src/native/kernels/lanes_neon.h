@@ -140,13 +140,110 @@ inline uint32_t largest_magnitude_bits(const Lanes& a, const Lanes& b) {
   return vmaxvq_u32(vmaxq_u32(vmaxq_u32(larger(0), larger(1)), vmaxq_u32(larger(2), larger(3))));
 }
 
-inline int32_t round_to_int8(const Lanes& x, int8_t* out) {
+inline void round_to_int8(const Lanes& x, int8_t* out) {
   int32x4_t rounded[4];
   for (int i = 0; i < 4; i++) rounded[i] = vcvtnq_s32_f32(x.q[i]);
   const int16x8_t low = vcombine_s16(vmovn_s32(rounded[0]), vmovn_s32(rounded[1]));
   const int16x8_t high = vcombine_s16(vmovn_s32(rounded[2]), vmovn_s32(rounded[3]));
   vst1q_s8(out, vcombine_s8(vmovn_s16(low), vmovn_s16(high)));
-  return vaddvq_s32(vaddq_s32(vaddq_s32(rounded[0], rounded[1]), vaddq_s32(rounded[2], rounded[3])));
+}
+
+inline Lanes larger_magnitude(const Lanes& a, const Lanes& b) {
+  const uint32x4_t magnitude = vdupq_n_u32(0x7FFFFFFFU);
+  return each_four([&](int i) {
+    return vreinterpretq_f32_u32(vmaxq_u32(vandq_u32(vreinterpretq_u32_f32(a.q[i]), magnitude),
+                                           vandq_u32(vreinterpretq_u32_f32(b.q[i]), magnitude)));
+  });
+}
+inline Lanes largest_of_each(const Lanes (&rows)[kLanes]) {
+  const auto fold = [&](int row) {
+    const auto bits = [&](int i) { return vreinterpretq_u32_f32(rows[row].q[i]); };
+    return vmaxq_u32(vmaxq_u32(bits(0), bits(1)), vmaxq_u32(bits(2), bits(3)));
+  };
+  return each_four([&](int i) {
+    return vreinterpretq_f32_u32(
+        vpmaxq_u32(vpmaxq_u32(fold(4 * i), fold(4 * i + 1)), vpmaxq_u32(fold(4 * i + 2), fold(4 * i + 3))));
+  });
+}
+inline bool all_within(const Lanes& x, float least, uint32_t limit) {
+  uint32x4_t all = vdupq_n_u32(~0U);
+  for (const float32x4_t four : x.q) {
+    const uint32x4_t bits = vreinterpretq_u32_f32(four);
+    all = vandq_u32(all, vandq_u32(vcgeq_u32(bits, vreinterpretq_u32_f32(vdupq_n_f32(least))),
+                                   vcltq_u32(bits, vdupq_n_u32(limit))));
+  }
+  return vminvq_u32(all) != 0;
+}
+
+struct Words {
+  int32x4_t q[4];
+};
+
+template <typename Function>
+inline __attribute__((always_inline)) Words each_four_words(Function function) {
+  return {{function(0), function(1), function(2), function(3)}};
+}
+
+inline Words bits_of(const Lanes& x) {
+  return each_four_words([&](int i) { return vreinterpretq_s32_f32(x.q[i]); });
+}
+inline Lanes to_floats(const Words& x) {
+  return each_four([&](int i) { return vcvtq_f32_s32(x.q[i]); });
+}
+inline Words add_words(const Words& a, const Words& b) {
+  return each_four_words([&](int i) { return vaddq_s32(a.q[i], b.q[i]); });
+}
+inline Words minus_times(int32_t start, int32_t factor, const Words& x) {
+  return each_four_words([&](int i) { return vmlsq_n_s32(vdupq_n_s32(start), x.q[i], factor); });
+}
+inline Words sum_of_bytes(const Words& a, const Words& b, const Words& c, const Words& d) {
+  const int8x16_t ones = vdupq_n_s8(1);
+  return each_four_words([&](int i) {
+    int32x4_t sums = vdotq_s32(vdupq_n_s32(0), vreinterpretq_s8_s32(a.q[i]), ones);
+    sums = vdotq_s32(sums, vreinterpretq_s8_s32(b.q[i]), ones);
+    sums = vdotq_s32(sums, vreinterpretq_s8_s32(c.q[i]), ones);
+    return vdotq_s32(sums, vreinterpretq_s8_s32(d.q[i]), ones);
+  });
+}
+inline void store_some_words(uint8_t* to, const Words& x, uint32_t count) {
+  for (uint32_t i = 0; i < 4 && count > 0; i++) {
+    if (count >= 4) {
+      vst1q_u8(to + 16 * i, vreinterpretq_u8_s32(x.q[i]));
+      count -= 4;
+      continue;
+    }
+    alignas(16) int32_t last[4];
+    vst1q_s32(last, x.q[i]);
+    std::memcpy(to + 16 * i, last, count * sizeof(int32_t));
+    count = 0;
+  }
+}
+template <uint32_t kCount>
+inline void round_words(const float (&values)[kLanes][kCount], const float (&factors)[kLanes],
+                        Words (&words)[8]) {
+  static_assert(kCount == 2 * kLanes);
+  for (uint32_t q = 0; q < 4; q++) {
+    // Four rows: their words 0 to 3, then 4 to 7.
+    for (uint32_t h = 0; h < 2; h++) {
+      int32x4_t rows[4];
+      for (uint32_t r = 0; r < 4; r++) {
+        const float* row = values[4 * q + r] + h * kLanes;
+        const auto four = [&](int i) {
+          return vmovn_s32(vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(row + 4 * i), factors[4 * q + r])));
+        };
+        rows[r] = vreinterpretq_s32_s8(vcombine_s8(vmovn_s16(vcombine_s16(four(0), four(1))),
+                                                   vmovn_s16(vcombine_s16(four(2), four(3)))));
+      }
+      const int64x2_t even01 = vreinterpretq_s64_s32(vtrn1q_s32(rows[0], rows[1]));
+      const int64x2_t odd01 = vreinterpretq_s64_s32(vtrn2q_s32(rows[0], rows[1]));
+      const int64x2_t even23 = vreinterpretq_s64_s32(vtrn1q_s32(rows[2], rows[3]));
+      const int64x2_t odd23 = vreinterpretq_s64_s32(vtrn2q_s32(rows[2], rows[3]));
+      words[4 * h].q[q] = vreinterpretq_s32_s64(vtrn1q_s64(even01, even23));
+      words[4 * h + 1].q[q] = vreinterpretq_s32_s64(vtrn1q_s64(odd01, odd23));
+      words[4 * h + 2].q[q] = vreinterpretq_s32_s64(vtrn2q_s64(even01, even23));
+      words[4 * h + 3].q[q] = vreinterpretq_s32_s64(vtrn2q_s64(odd01, odd23));
+    }
+  }
 }
 
 inline constexpr uint32_t kColumnRows = 8;

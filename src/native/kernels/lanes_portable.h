@@ -131,16 +131,94 @@ inline uint32_t largest_magnitude_bits(const Lanes& a, const Lanes& b) {
   return most;
 }
 
-// Rounds (to nearest even) to int8, values being in -127..127; returns the sum.
-inline int32_t round_to_int8(const Lanes& x, int8_t* out) {
-  int32_t total = 0;
-  for (uint32_t i = 0; i < kLanes; i++) {
-    // Adding 1.5 * 2^23 rounds to an integer.
-    const auto rounded = static_cast<int32_t>((x.at[i] + 12582912.0F) - 12582912.0F);
-    out[i] = static_cast<int8_t>(rounded);
-    total += rounded;
+// Rounds (to nearest even) to int8, values being in -127..127.
+inline int8_t round_one_to_int8(float x) {
+  // Adding 1.5 * 2^23 rounds to an integer.
+  return static_cast<int8_t>((x + 12582912.0F) - 12582912.0F);
+}
+inline void round_to_int8(const Lanes& x, int8_t* out) {
+  for (uint32_t i = 0; i < kLanes; i++) out[i] = round_one_to_int8(x.at[i]);
+}
+
+// Lane by lane the larger magnitude, as the bits of an f32; NaN counts as the largest.
+inline Lanes larger_magnitude(const Lanes& a, const Lanes& b) {
+  return each_lane([&](uint32_t i) {
+    const uint32_t x = __builtin_bit_cast(uint32_t, a.at[i]) & 0x7FFFFFFFU;
+    const uint32_t y = __builtin_bit_cast(uint32_t, b.at[i]) & 0x7FFFFFFFU;
+    return __builtin_bit_cast(float, x > y ? x : y);
+  });
+}
+// In lane r the largest of row r, all being magnitudes as larger_magnitude() gives them.
+inline Lanes largest_of_each(const Lanes (&rows)[kLanes]) {
+  return each_lane(
+      [&](uint32_t r) { return __builtin_bit_cast(float, largest_magnitude_bits(rows[r], rows[r])); });
+}
+// Whether all lanes, which are magnitudes, have bits from those of `least` on and below `limit`.
+inline bool all_within(const Lanes& x, float least, uint32_t limit) {
+  bool all = true;
+  for (const float lane : x.at) {
+    const uint32_t bits = __builtin_bit_cast(uint32_t, lane);
+    all = all && bits >= __builtin_bit_cast(uint32_t, least) && bits < limit;
   }
-  return total;
+  return all;
+}
+
+// Sixteen lanes of 32 bits: whole numbers, or four int8 each.
+struct Words {
+  int32_t at[kLanes];
+};
+
+template <typename Function>
+inline Words each_word(Function function) {
+  Words result;
+  for (uint32_t i = 0; i < kLanes; i++) result.at[i] = function(i);
+  return result;
+}
+
+inline Words bits_of(const Lanes& x) {
+  return each_word([&](uint32_t i) { return __builtin_bit_cast(int32_t, x.at[i]); });
+}
+inline Lanes to_floats(const Words& x) {
+  return each_lane([&](uint32_t i) { return static_cast<float>(x.at[i]); });
+}
+inline Words add_words(const Words& a, const Words& b) {
+  return each_word([&](uint32_t i) { return a.at[i] + b.at[i]; });
+}
+// start - factor * x
+inline Words minus_times(int32_t start, int32_t factor, const Words& x) {
+  return each_word([&](uint32_t i) { return start - factor * x.at[i]; });
+}
+// The sum of the four int8 of each lane of all four.
+inline Words sum_of_bytes(const Words& a, const Words& b, const Words& c, const Words& d) {
+  return each_word([&](uint32_t i) {
+    const Words* const all[] = {&a, &b, &c, &d};
+    int32_t total = 0;
+    for (const Words* words : all) {
+      int8_t bytes[4];
+      std::memcpy(bytes, &words->at[i], sizeof(bytes));
+      for (const int8_t byte : bytes) total += byte;
+    }
+    return total;
+  });
+}
+inline void store_some_words(uint8_t* to, const Words& x, uint32_t count) {
+  std::memcpy(to, x.at, count * sizeof(int32_t));
+}
+// Rounds each value times the factor of its row, as round_to_int8 does: lane r of words[w] gets values 4w to
+// 4w + 3 of row r.
+template <uint32_t kCount>
+inline void round_words(const float (&values)[kLanes][kCount], const float (&factors)[kLanes],
+                        Words (&words)[8]) {
+  static_assert(kCount == 2 * kLanes);
+  for (uint32_t w = 0; w < 8; w++) {
+    words[w] = each_word([&](uint32_t r) {
+      int8_t bytes[4];
+      for (uint32_t i = 0; i < 4; i++) bytes[i] = round_one_to_int8(values[r][4 * w + i] * factors[r]);
+      int32_t word;
+      std::memcpy(&word, bytes, sizeof(word));
+      return word;
+    });
+  }
 }
 
 // Rows that are stored as columns at a time.
