@@ -4,6 +4,8 @@
 // Needs lanes and lines.
 #include "family_table.h"
 #include "integer_tiles_avx2.h"
+// Needs integer tiles.
+#include "dot_shapes.h"
 
 namespace streamserve {
 namespace {
@@ -59,25 +61,12 @@ struct VnniDots {
   }
 };
 
-struct Shapes {
+struct Shapes : DotShapes<VnniDots> {
   static constexpr char kName[] = "avx2-vnni";
   static constexpr auto supported = has_avx2_vnni;
 
   // 16 registers: 12 dots, a line of weights, an activation, the nibble mask.
   static constexpr uint32_t kWidestInteger = 12;
-  static constexpr uint32_t kWidestFloat = 6;
-  static constexpr uint32_t kAttentionRows = 6;
-  static constexpr uint32_t kAttentionWide = 1;
-
-  template <Packing kPacking, uint32_t kTokens>
-  static constexpr PanelKernel kernel() {
-    if constexpr (is_quantised(kPacking)) {
-      return {integer_tile<kPacking, kTokens, VnniDots>, integer_tile<kPacking, kTokens, VnniDots>, 1};
-    } else {
-      constexpr uint32_t kTiles = kTokens <= 2 ? 2 : 1;
-      return {float_tile<kPacking, kTokens, kTiles>, float_tile<kPacking, kTokens, 1>, kTiles};
-    }
-  }
 };
 
 }  // namespace

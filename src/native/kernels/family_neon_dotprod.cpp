@@ -4,6 +4,8 @@
 // Needs lanes and lines.
 #include "family_table.h"
 #include "integer_tiles_neon.h"
+// Needs integer tiles.
+#include "dot_shapes.h"
 
 namespace streamserve {
 namespace {
@@ -55,25 +57,12 @@ struct SignedDots {
   }
 };
 
-struct Shapes {
+struct Shapes : DotShapes<SignedDots> {
   static constexpr char kName[] = "neon-dotprod";
   static constexpr auto supported = has_neon_dotprod;
 
   // 32 registers: 16 dots of half a tile leave some for the scaling; more tokens made compilers spill.
   static constexpr uint32_t kWidestInteger = 8;
-  static constexpr uint32_t kWidestFloat = 6;
-  static constexpr uint32_t kAttentionRows = 6;
-  static constexpr uint32_t kAttentionWide = 1;
-
-  template <Packing kPacking, uint32_t kTokens>
-  static constexpr PanelKernel kernel() {
-    if constexpr (is_quantised(kPacking)) {
-      return {integer_tile<kPacking, kTokens, SignedDots>, integer_tile<kPacking, kTokens, SignedDots>, 1};
-    } else {
-      constexpr uint32_t kTiles = kTokens <= 2 ? 2 : 1;
-      return {float_tile<kPacking, kTokens, kTiles>, float_tile<kPacking, kTokens, 1>, kTiles};
-    }
-  }
 };
 
 }  // namespace

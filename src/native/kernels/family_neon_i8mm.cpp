@@ -5,6 +5,8 @@
 // Needs lanes and lines.
 #include "family_table.h"
 #include "integer_tiles_neon.h"
+// Needs integer tiles.
+#include "dot_shapes.h"
 
 namespace streamserve {
 namespace {
@@ -117,25 +119,12 @@ struct MatrixDots {
   }
 };
 
-struct Shapes {
+struct Shapes : DotShapes<MatrixDots> {
   static constexpr char kName[] = "neon-i8mm";
   static constexpr auto supported = has_neon_i8mm;
 
   // 32 registers: 24 accumulators of half a tile, four operands of weights, two of activations.
   static constexpr uint32_t kWidestInteger = 12;
-  static constexpr uint32_t kWidestFloat = 6;
-  static constexpr uint32_t kAttentionRows = 6;
-  static constexpr uint32_t kAttentionWide = 1;
-
-  template <Packing kPacking, uint32_t kTokens>
-  static constexpr PanelKernel kernel() {
-    if constexpr (is_quantised(kPacking)) {
-      return {integer_tile<kPacking, kTokens, MatrixDots>, integer_tile<kPacking, kTokens, MatrixDots>, 1};
-    } else {
-      constexpr uint32_t kTiles = kTokens <= 2 ? 2 : 1;
-      return {float_tile<kPacking, kTokens, kTiles>, float_tile<kPacking, kTokens, 1>, kTiles};
-    }
-  }
 };
 
 }  // namespace

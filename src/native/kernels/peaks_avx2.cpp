@@ -1,5 +1,6 @@
 #include <immintrin.h>
 
+#include "peak_chains.h"
 #include "peaks.h"
 
 namespace streamserve {
@@ -10,31 +11,16 @@ constexpr int kChains = 12;
 
 // The pair that the dots of 4-bit weights are made of: products into int16, and their sum.
 uint64_t integer_dot(uint64_t rounds) {
-  __m256i dots[kChains];
-  for (__m256i& dot : dots) dot = _mm256_setzero_si256();
-  __m256i weights = _mm256_set1_epi8(1);
-  const __m256i x = _mm256_set1_epi8(1);
-  for (uint64_t round = 0; round < rounds; round++) {
-#pragma GCC unroll 12
-    for (int i = 0; i < kChains; i++) dots[i] = _mm256_add_epi16(dots[i], _mm256_maddubs_epi16(weights, x));
-    asm volatile("" : "+x"(weights));
-  }
-  for (__m256i& dot : dots) asm volatile("" : "+x"(dot));
-  return rounds * kChains * 32;
+  return run_chains<kChains>(
+      rounds, _mm256_setzero_si256(), _mm256_set1_epi8(1), 32, [](__m256i dot, __m256i weights) {
+        return _mm256_add_epi16(dot, _mm256_maddubs_epi16(weights, _mm256_set1_epi8(1)));
+      });
 }
 
 uint64_t float_fma(uint64_t rounds) {
-  __m256 sums[kChains];
-  for (__m256& sum : sums) sum = _mm256_setzero_ps();
-  __m256 weights = _mm256_set1_ps(0.5F);
-  const __m256 x = _mm256_set1_ps(0.5F);
-  for (uint64_t round = 0; round < rounds; round++) {
-#pragma GCC unroll 12
-    for (int i = 0; i < kChains; i++) sums[i] = _mm256_fmadd_ps(weights, x, sums[i]);
-    asm volatile("" : "+x"(weights));
-  }
-  for (__m256& sum : sums) asm volatile("" : "+x"(sum));
-  return rounds * kChains * 8;
+  return run_chains<kChains>(
+      rounds, _mm256_setzero_ps(), _mm256_set1_ps(0.5F), 8,
+      [](__m256 sum, __m256 weights) { return _mm256_fmadd_ps(weights, _mm256_set1_ps(0.5F), sum); });
 }
 
 }  // namespace

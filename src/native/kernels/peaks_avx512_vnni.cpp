@@ -1,5 +1,6 @@
 #include <immintrin.h>
 
+#include "peak_chains.h"
 #include "peaks.h"
 
 namespace streamserve {
@@ -9,31 +10,15 @@ namespace {
 constexpr int kChains = 12;
 
 uint64_t integer_dot(uint64_t rounds) {
-  __m512i dots[kChains];
-  for (__m512i& dot : dots) dot = _mm512_setzero_si512();
-  __m512i weights = _mm512_set1_epi8(1);
-  const __m512i x = _mm512_set1_epi8(1);
-  for (uint64_t round = 0; round < rounds; round++) {
-#pragma GCC unroll 12
-    for (int i = 0; i < kChains; i++) dots[i] = _mm512_dpbusd_epi32(dots[i], weights, x);
-    asm volatile("" : "+v"(weights));
-  }
-  for (__m512i& dot : dots) asm volatile("" : "+v"(dot));
-  return rounds * kChains * 64;
+  return run_chains<kChains>(
+      rounds, _mm512_setzero_si512(), _mm512_set1_epi8(1), 64,
+      [](__m512i dot, __m512i weights) { return _mm512_dpbusd_epi32(dot, weights, _mm512_set1_epi8(1)); });
 }
 
 uint64_t float_fma(uint64_t rounds) {
-  __m512 sums[kChains];
-  for (__m512& sum : sums) sum = _mm512_setzero_ps();
-  __m512 weights = _mm512_set1_ps(0.5F);
-  const __m512 x = _mm512_set1_ps(0.5F);
-  for (uint64_t round = 0; round < rounds; round++) {
-#pragma GCC unroll 12
-    for (int i = 0; i < kChains; i++) sums[i] = _mm512_fmadd_ps(weights, x, sums[i]);
-    asm volatile("" : "+v"(weights));
-  }
-  for (__m512& sum : sums) asm volatile("" : "+v"(sum));
-  return rounds * kChains * 16;
+  return run_chains<kChains>(
+      rounds, _mm512_setzero_ps(), _mm512_set1_ps(0.5F), 16,
+      [](__m512 sum, __m512 weights) { return _mm512_fmadd_ps(weights, _mm512_set1_ps(0.5F), sum); });
 }
 
 }  // namespace

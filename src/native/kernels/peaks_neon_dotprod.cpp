@@ -1,5 +1,6 @@
 #include <arm_neon.h>
 
+#include "peak_chains.h"
 #include "peaks.h"
 
 namespace streamserve {
@@ -9,31 +10,15 @@ namespace {
 constexpr int kChains = 16;
 
 uint64_t integer_dot(uint64_t rounds) {
-  int32x4_t dots[kChains];
-  for (int32x4_t& dot : dots) dot = vdupq_n_s32(0);
-  int8x16_t weights = vdupq_n_s8(1);
-  const int8x16_t x = vdupq_n_s8(1);
-  for (uint64_t round = 0; round < rounds; round++) {
-#pragma GCC unroll 16
-    for (int i = 0; i < kChains; i++) dots[i] = vdotq_s32(dots[i], weights, x);
-    asm volatile("" : "+w"(weights));
-  }
-  for (int32x4_t& dot : dots) asm volatile("" : "+w"(dot));
-  return rounds * kChains * 16;
+  return run_chains<kChains>(rounds, vdupq_n_s32(0), vdupq_n_s8(1), 16, [](int32x4_t dot, int8x16_t weights) {
+    return vdotq_s32(dot, weights, vdupq_n_s8(1));
+  });
 }
 
 uint64_t float_fma(uint64_t rounds) {
-  float32x4_t sums[kChains];
-  for (float32x4_t& sum : sums) sum = vdupq_n_f32(0.0F);
-  float32x4_t weights = vdupq_n_f32(0.5F);
-  const float32x4_t x = vdupq_n_f32(0.5F);
-  for (uint64_t round = 0; round < rounds; round++) {
-#pragma GCC unroll 16
-    for (int i = 0; i < kChains; i++) sums[i] = vfmaq_f32(sums[i], weights, x);
-    asm volatile("" : "+w"(weights));
-  }
-  for (float32x4_t& sum : sums) asm volatile("" : "+w"(sum));
-  return rounds * kChains * 4;
+  return run_chains<kChains>(
+      rounds, vdupq_n_f32(0.0F), vdupq_n_f32(0.5F), 4,
+      [](float32x4_t sum, float32x4_t weights) { return vfmaq_f32(sum, weights, vdupq_n_f32(0.5F)); });
 }
 
 }  // namespace
