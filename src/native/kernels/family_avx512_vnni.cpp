@@ -109,6 +109,7 @@ void integer_tile(const TileJob& job) {
   const uint8_t* unit = job.tile;
   const uint32_t groups = job.cols / kGroup;
   for (uint32_t group = 0; group + kTurn <= groups; group += kTurn) {
+    read_ahead<unit_bytes(kPacking)>(job, static_cast<size_t>(unit - job.tile));
 #pragma GCC unroll 2
     for (uint32_t g = 0; g < kTurn; g++) {
       tile.group(words + g * kWords, unit + kTurn * kScales + g * kQuants, unit + g * kScales);

@@ -50,6 +50,8 @@ inline __attribute__((always_inline)) void integer_half_tiles(const TileJob& job
   for (uint32_t group = 0; group < groups; group++) {
     const uint8_t* quants = job.tile + group_quants_at(kPacking, group) + first_half * 32;
     const uint8_t* scales = job.tile + group_scales_at(kPacking, group);
+    constexpr size_t kGroupBytes = unit_bytes(kPacking) / unit_groups(kPacking);
+    if (first_half == 0) read_ahead<kGroupBytes>(job, group * kGroupBytes);
     const uint8_t* activation_scales = words + kTokens * kGroup;
     const uint8_t* corrections = activation_scales + kTokens * sizeof(float);
 #pragma GCC unroll 2

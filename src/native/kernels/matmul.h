@@ -25,6 +25,11 @@ inline constexpr uint32_t kPieceGroupsOnePanel = 8;
 // Panels of a run where sums wait: so that they have a place on the stack.
 inline constexpr uint32_t kMostWaitingPanels = 32;
 
+// How far ahead of its use a weight that comes from memory is asked for. With more than a few tokens too much
+// arithmetic lies between two lines for the processor to look far enough by itself; 4 and 16 KiB were no
+// better.
+inline constexpr size_t kReadAheadBytes = 8 * 1024;
+
 // One micro-kernel call: `tiles` consecutive tiles, of which the last may have fewer than kTileRows rows.
 struct TileJob {
   const uint8_t* panel;
@@ -38,7 +43,18 @@ struct TileJob {
   // Where sums come from and go to between the pieces of a tile, [token][kTileRows]; nullptr: zero and `out`.
   const float* resumed = nullptr;
   float* waiting = nullptr;
+  // Bytes from `tile` on that will be read in order, and not from a cache; 0 where the tile is in one.
+  size_t streamed = 0;
 };
+
+// Asks for kBytes of a job's weights, kReadAheadBytes after the place `at` of its tile.
+template <size_t kBytes>
+inline __attribute__((always_inline)) void read_ahead(const TileJob& job, size_t at) {
+  at += kReadAheadBytes;
+  if (at >= job.streamed) return;
+#pragma GCC unroll 64
+  for (size_t line = 0; line < kBytes; line += 64) __builtin_prefetch(job.tile + at + line);
+}
 
 using TileFunction = void (*)(const TileJob&);
 
@@ -109,11 +125,16 @@ inline void run_matmul(const PanelKernel* kernels, uint32_t widest, const Packed
       for (uint32_t panel = panel_begin; panel < panel_end; panel++) {
         const uint32_t token = split.begin(panel);
         for (uint32_t tile = block_begin; tile < block_end; tile += step) {
-          run_panel(kernels[split.tokens(panel) - 1],
-                    {a.data + token * bytes_a_token, w.data + tile * bytes_a_tile, bytes_a_tile, w.cols,
-                     out + token * stride + static_cast<size_t>(tile) * kTileRows, stride,
-                     w.rows - tile * kTileRows, accumulate},
-                    block_end - tile < step ? block_end - tile : step);
+          TileJob job{a.data + token * bytes_a_token,
+                      w.data + tile * bytes_a_tile,
+                      bytes_a_tile,
+                      w.cols,
+                      out + token * stride + static_cast<size_t>(tile) * kTileRows,
+                      stride,
+                      w.rows - tile * kTileRows,
+                      accumulate};
+          if (panel == panel_begin) job.streamed = (tile_end - tile) * bytes_a_tile;
+          run_panel(kernels[split.tokens(panel) - 1], job, block_end - tile < step ? block_end - tile : step);
         }
       }
     }
