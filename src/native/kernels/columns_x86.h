@@ -59,7 +59,8 @@ inline void store_int8_columns(int8_t* to, size_t stride, const int8_t* rows, si
 #pragma GCC unroll 8
   for (uint32_t c = 0; c < kLanes / 2; c++) {
     _mm_storel_epi64(reinterpret_cast<__m128i*>(to + 2 * c * stride), by8[c]);
-    _mm_storeh_pd(reinterpret_cast<double*>(to + (2 * c + 1) * stride), _mm_castsi128_pd(by8[c]));
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(to + (2 * c + 1) * stride),
+                     _mm_unpackhi_epi64(by8[c], by8[c]));
   }
 }
 
