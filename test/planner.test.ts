@@ -6,12 +6,12 @@ import { promisify } from "node:util";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { StreamServeError } from "../dist/errors.js";
+import { decodeRecording, encodeRecording, readRecording } from "../dist/model/recording.js";
 import { Random } from "../dist/simulate/random.js";
 import { type Arrivals, arrivalTimes } from "../dist/simulate/serving/arrivals.js";
 import { fewestThatKeep, highestThatKeeps } from "../dist/simulate/serving/capacity.js";
 import { simulatePlan } from "../dist/simulate/serving/planner.js";
 import { checkPlannerSettings } from "../dist/simulate/serving/planner-settings.js";
-import { decodeRecording, encodeRecording, readRecording } from "../dist/simulate/serving/recording.js";
 import { openWorkload, traceWorkload } from "../dist/simulate/serving/workload.js";
 
 /** `npm run simulate -- plan`: what it is asked, what comes in, what it finds. */

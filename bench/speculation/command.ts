@@ -1,9 +1,12 @@
 import type { Command } from "commander";
 import { calibrate } from "#streamserve/actors/calibrate.js";
+import { readAnswers } from "#streamserve/actors/read-answers.js";
 import { configSchema } from "#streamserve/config/schema.js";
 import { closeEngine, NativeLane, openEngine } from "#streamserve/engine/native-engine.js";
-import { resolveModel } from "#streamserve/model/resolve.js";
+import { answersOf, resolveModel } from "#streamserve/model/resolve.js";
 import { openTextCodec } from "#streamserve/model/text-codec.js";
+import { knownAnswers } from "#streamserve/policy/known-answers.js";
+import type { Successors } from "#streamserve/policy/successors.js";
 import { BenchError } from "../bench-error.js";
 import { DATASETS, type DatasetName, readDataset } from "../load/dataset.js";
 import { choice, wholeNumber, wholeNumbers, withJson } from "../options.js";
@@ -11,7 +14,7 @@ import { beginReport, publish } from "../report.js";
 import { type Adapting, adaptingOf } from "./adapting.js";
 import { type Cell, measureCell } from "./cell.js";
 import { findingsOf } from "./findings.js";
-import { type House, openStreet } from "./houses.js";
+import { type House, openStreet, type Without } from "./houses.js";
 import { type Ideal, idealOf } from "./ideal.js";
 import { prefillAll, runStreams } from "./streams.js";
 
@@ -24,6 +27,7 @@ export interface SpeculationOptions {
   readonly rounds: number;
   readonly tokens: number;
   readonly draftModel?: string;
+  readonly withoutAnswers?: boolean;
   readonly full?: boolean;
   readonly json?: string;
 }
@@ -64,6 +68,7 @@ export function addSpeculationCommand(program: Command): void {
       "--draft-model <name>",
       "a draft model for SpecuStream, which is compared with itself without it too",
     )
+    .option("--without-answers", "SpecuStream without known answers too, to compare with")
     .option("--rounds <n>", "rounds of alternating runs", wholeNumber(1, 100), 1)
     .option(
       "--tokens <n>",
@@ -83,14 +88,22 @@ async function runSpeculation(given: SpeculationOptions): Promise<void> {
   const stepMs = await measureSteps(path, options.threads);
   const depths = [0, ...options.depths.filter((depth) => depth > 0)];
   const codec = await openTextCodec(path);
-  const { houses, close } = await openStreet(path, options.threads, depths, draftPath);
+  const without: Without[] = [];
+  if (draftPath !== undefined) without.push("no draft model");
+  if (options.withoutAnswers) without.push("no known answers");
+  const answers = answersOf(options.model);
+  const { houses, close } = await openStreet(path, options.threads, depths, without, draftPath, answers);
+  const config = configSchema.parse({ speculation: { knownAnswers: answers } });
+  const read = readAnswers(config, houses[0]!.runtime.service.info.vocabulary);
+  await read?.filled;
+  const known = read && knownAnswers(read.table);
   const results: SetResult[] = [];
   try {
     for (const dataset of options.dataset === "all" ? DATASETS : [options.dataset]) {
       const texts = readDataset(dataset).slice(0, PROMPTS);
       const encoded = texts.map((content) => codec.encodeChat([{ role: "user", content }]));
       const prompts = { dataset, prompts: await Promise.all(encoded), stopIds: codec.stopIds };
-      results.push(await measureSet(prompts, houses, options, stepMs));
+      results.push(await measureSet(prompts, houses, options, stepMs, known));
       console.error(`${dataset}: measured`);
     }
   } finally {
@@ -112,6 +125,7 @@ async function measureSet(
   houses: readonly House[],
   options: SpeculationOptions,
   stepMs: (tokens: number) => number,
+  known: Successors | undefined,
 ): Promise<SetResult> {
   const { dataset, prompts } = set;
   await prefillAll(houses[0]!.runtime.service, prompts, set.stopIds);
@@ -140,7 +154,7 @@ async function measureSet(
   const overheadMs = alone ? 1000 / alone.plainTokensPerSecond - stepMs(1) : 0;
   const ideal =
     recorded.length > 0
-      ? idealOf(recorded, configSchema.parse({}).speculation, (tokens) => overheadMs + stepMs(tokens))
+      ? idealOf(recorded, configSchema.parse({}).speculation, (tokens) => overheadMs + stepMs(tokens), known)
       : undefined;
   return { dataset, cells, adapting: await measureChange(houses[0]!, set), ideal };
 }

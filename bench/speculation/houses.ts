@@ -5,10 +5,13 @@ import { closeEngine, openEngine } from "#streamserve/engine/native-engine.js";
 /** One way to speculate, with actors of its own to run it. */
 export interface House {
   readonly name: string;
-  /** Drafts a row and step; undefined: SpecuStream decides; "alone": it does, without the draft model. */
-  readonly depth: number | "alone" | undefined;
+  /** Drafts a row and step; undefined: SpecuStream decides; else it does too, without what the name says. */
+  readonly depth: number | Without | undefined;
   readonly runtime: ServingRuntime;
 }
+
+/** What SpecuStream may have to do without, for comparison. */
+export type Without = "no draft model" | "no known answers";
 
 /** Houses over one engine: they share weights and the KV of prompts, and idle ones cost nothing. */
 export interface Street {
@@ -31,17 +34,22 @@ const ALL_ADMITTED = { interactive: { ttftMs: 0, tpotMs: 0 } };
  */
 const FIXED_SHORTEST_SUFFIX = 2;
 
-/** Starts SpecuStream, with a draft model if there is one, and each fixed depth side by side. */
+/**
+ * Starts SpecuStream, with a draft model if there is one, the same without each of `without`, and each fixed depth side by side.
+ * `knownAnswers`: as `speculation.knownAnswers`.
+ */
 export async function openStreet(
   path: string,
   threads: number,
   depths: readonly number[],
+  without: readonly Without[],
   draftPath?: string,
+  knownAnswers?: string,
 ): Promise<Street> {
-  const draft = draftPath && {
-    engine: openEngine({ path: draftPath, kvTokens: KV_TOKENS, threads }),
-    path: draftPath,
-  };
+  const draft =
+    draftPath === undefined
+      ? undefined
+      : { engine: openEngine({ path: draftPath, kvTokens: KV_TOKENS, threads }), path: draftPath };
   const engine = openEngine({ path, kvTokens: KV_TOKENS, threads });
   const houses: House[] = [];
   const close = async () => {
@@ -50,17 +58,19 @@ export async function openStreet(
     if (draft) closeEngine(draft.engine.id);
   };
   try {
-    for (const depth of [undefined, ...(draft ? (["alone"] as const) : []), ...depths]) {
+    for (const depth of [undefined, ...without, ...depths]) {
       const config = configSchema.parse({
         model: path,
         scheduler: ALL_ADMITTED,
-        speculation: speculation(depth),
+        speculation: {
+          ...speculation(depth),
+          knownAnswers: depth === "no known answers" ? undefined : knownAnswers,
+        },
         stepCost: { calibrateMs: typeof depth === "number" ? 0 : CALIBRATE_MS },
       });
-      const name =
-        typeof depth === "number" ? `depth ${depth}` : depth === "alone" ? "no draft model" : "adaptive";
+      const name = typeof depth === "number" ? `depth ${depth}` : (depth ?? "adaptive");
       const lanes = 2 * config.pairs + 1;
-      const model = depth === undefined && draft ? draft : undefined;
+      const model = depth === undefined || depth === "no known answers" ? draft : undefined;
       const runtime = await startOver(config, engine, lanes * houses.length, undefined, model);
       houses.push({ name, depth, runtime });
     }

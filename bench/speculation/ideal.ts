@@ -1,5 +1,6 @@
 import { planDrafts } from "#streamserve/policy/depth.js";
 import { type DraftingLimits, LaneDrafts, RowDrafts } from "#streamserve/policy/drafting.js";
+import type { Successors } from "#streamserve/policy/successors.js";
 
 /** An answer that was given, to be drafted again offline. */
 export interface Recorded {
@@ -18,13 +19,14 @@ export interface Ideal {
   readonly bestDepth: number;
 }
 
-/** `stepMs(tokens)`: measured milliseconds of a step of so many tokens, all that lies between steps included. */
+/** `known`: what the model answered elsewhere. `stepMs(tokens)`: measured milliseconds of a step of so many tokens, all that lies between steps included. */
 export function idealOf(
   recorded: readonly Recorded[],
   limits: DraftingLimits,
   stepMs: (tokens: number) => number,
+  known?: Successors,
 ): Ideal {
-  const lane = new LaneDrafts(limits);
+  const lane = new LaneDrafts(limits, known);
   const fixed = new Float64Array(limits.maxDepth + 1);
   let plain = 0;
   let clairvoyant = 0;

@@ -1,4 +1,5 @@
 import type { LaneEngine, StepResult } from "../engine/engine.js";
+import { knownAnswers } from "../policy/known-answers.js";
 import { chooseVictim } from "../policy/preemption.js";
 import type { StepCostPrior } from "../policy/step-cost.js";
 import type { ActorRef, Context } from "../runtime/actor.js";
@@ -18,6 +19,8 @@ export interface DecodingOptions {
   readonly maxRows: number;
   readonly maxBatchTokens: number;
   readonly speculation: SpeculationOptions;
+  /** What the model answered elsewhere, see `answersTable`. */
+  readonly knownAnswers?: SharedArrayBuffer | undefined;
   /** A row that has waited so long for credit fails with `slow_reader`, in milliseconds. */
   readonly stallMs: number;
   /** How often waiting rows are looked at while no step runs, in milliseconds. */
@@ -81,7 +84,12 @@ export class Decoding {
       const { maxDepth } = speculation;
       const model =
         engine.draft && new ModelDrafts(engine.draft, options.draftCost ?? options.stepCost, maxDepth);
-      this.speculation = new LaneSpeculation(speculation, meter.cost, model);
+      this.speculation = new LaneSpeculation(
+        speculation,
+        meter.cost,
+        model,
+        options.knownAnswers && knownAnswers(options.knownAnswers),
+      );
     }
     this.#rowLimit = options.maxRows;
   }

@@ -37,6 +37,8 @@ export interface DeploymentFacts {
     readonly calibrations: Calibrations;
     readonly engine: Readonly<Record<string, unknown>>;
   };
+  /** What the model answered elsewhere, see `answersTable`: decode lanes draft from it. */
+  readonly knownAnswers?: SharedArrayBuffer | undefined;
   /** Opens a lane's engine; absent where the host provides it (the simulator). */
   readonly laneResources?: ExportRef;
 }
@@ -269,7 +271,7 @@ function decodeOptions(
   config: Config,
   pair: number,
   costs: StepCostPriors,
-  { draft }: DeploymentFacts,
+  { draft, knownAnswers }: DeploymentFacts,
 ): DecodeOptions {
   return {
     ...draft?.engine,
@@ -278,6 +280,7 @@ function decodeOptions(
     ...config.decode,
     stepCost: costs.decode,
     speculation: config.speculation,
+    knownAnswers,
     stallMs: config.server.stallMs,
   };
 }

@@ -3,6 +3,7 @@ import { AcceptanceDepth } from "../policy/acceptance-depth.js";
 import { type DraftPlan, planDrafts, planGiven, type RowSurvival } from "../policy/depth.js";
 import { DRAFTERS, type DraftingLimits, LaneDrafts, type RowDrafts } from "../policy/drafting.js";
 import type { StepCost, StepShape } from "../policy/step-cost.js";
+import type { Successors } from "../policy/successors.js";
 import type { ActorRef, Context } from "../runtime/actor.js";
 import type { DecodeRow } from "./decode-row.js";
 import { traceDrafts } from "./draft-trace.js";
@@ -94,8 +95,10 @@ export class LaneSpeculation {
     readonly cost: StepCost,
     /** Drafts for rows where that pays, if there is a draft model. */
     readonly model?: ModelDrafts | undefined,
+    /** What the model answered elsewhere. */
+    known?: Successors | undefined,
   ) {
-    this.drafts = new LaneDrafts(options);
+    this.drafts = new LaneDrafts(options, known);
     this.#acceptance = new AcceptanceDepth(options.maxDepth);
   }
 

@@ -21,6 +21,7 @@ import { type DraftModel, openDraftModel } from "./draft-model.js";
 import { GatewayActor } from "./gateway.js";
 import { keptCalibrations } from "./kept-calibrations.js";
 import { checkPromises } from "./promises.js";
+import { readAnswers } from "./read-answers.js";
 import type { Calibrations } from "./step-cost-priors.js";
 
 /** A model served by its actors, each on its thread. */
@@ -153,6 +154,7 @@ export async function startOver(
       blockTokens: engine.blockTokens,
       firstLane,
       engine: { engine },
+      knownAnswers: readAnswers(config, engine.vocabulary)?.table,
       ...(draft ? { draft: draftFacts(config, draft, firstLane + 2 * config.pairs) } : {}),
       laneResources: {
         module: new URL("./lane-resources.js", import.meta.url).href,

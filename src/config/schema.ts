@@ -272,6 +272,11 @@ const speculation = z
     draftModel: z.string().min(1).optional(),
     /** Tokens of KV in its pool; absent: as many as `engine.kvTokens`. Requests beyond go on without its drafts. */
     draftKvTokens: count.optional(),
+    /**
+     * Answers that the model gave elsewhere, as `npm run bench -- answers` records them, from which is drafted where a
+     * tenant's own outputs say little yet. Absent: those that came with a model of the catalogue; "none": none.
+     */
+    knownAnswers: z.string().min(1).optional(),
     /** Longest and shortest suffix looked up in prompt, output and recent outputs, in tokens. */
     longestSuffix: z.number().int().min(1).max(16).default(6),
     shortestSuffix: z.number().int().min(1).max(16).default(1),

@@ -2,7 +2,7 @@ import { basename } from "node:path";
 import { startRuntime } from "../actors/start.js";
 import { startThreadsAhead } from "../actors/threads-ahead.js";
 import type { Config } from "../config/schema.js";
-import { resolveModel } from "../model/resolve.js";
+import { answersOf, resolveModel } from "../model/resolve.js";
 import { openTextCodec } from "../model/text-codec.js";
 import { partDone } from "../runtime/start-times.js";
 import type { ActorSystem, LogEntry } from "../runtime/threads/system.js";
@@ -20,14 +20,14 @@ export async function openCore(config: Config, log: CoreLog = () => {}): Promise
   partDone("modules");
   startThreadsAhead();
   const path = await resolveModel(config.model);
-  const { draftModel } = config.speculation;
+  const { draftModel, knownAnswers = answersOf(config.model) } = config.speculation;
   const draftPath = draftModel === undefined ? undefined : await resolveModel(draftModel);
   partDone("model found");
   // Its thread reads the vocabulary while this one reads the weights.
   const [codec, runtime] = await both(
     openTextCodec(path),
     startRuntime(
-      { ...config, model: modelName(config.model) },
+      { ...config, model: modelName(config.model), speculation: { ...config.speculation, knownAnswers } },
       path,
       (text) => log({ actor: "engine", level: "warn", text, fields: {} }),
       draftPath,

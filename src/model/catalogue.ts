@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import { dirname, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parse } from "yaml";
 import * as z from "zod";
@@ -40,6 +41,8 @@ const entrySchema = z.strictObject({
   file: z.string().regex(/^[\w.-]+\.gguf$/),
   bytes: z.number().int().positive(),
   sha256: z.string().regex(/^[0-9a-f]{64}$/),
+  /** Answers that the model gave, see `speculation.knownAnswers`: relative to the catalogue's folder, absolute once read. */
+  answers: z.string().min(1).optional(),
   /** Tried in order. */
   sources: z.array(z.union([wheelSource, hubSource, pathSource])).min(1),
 });
@@ -72,7 +75,13 @@ export function readCatalogue(env: NodeJS.ProcessEnv = process.env): ReadonlyMap
     const issue = parsed.error.issues[0];
     throw invalid(file, `${issue?.path.join(".")}: ${issue?.message}`, parsed.error);
   }
-  lastRead = { text, entries: new Map(Object.entries(parsed.data.models)) };
+  const entries = Object.entries(parsed.data.models).map(([name, { answers, ...entry }]) => {
+    return [
+      name,
+      answers === undefined ? entry : { ...entry, answers: resolve(dirname(file), answers) },
+    ] as const;
+  });
+  lastRead = { text, entries: new Map(entries) };
   return lastRead.entries;
 }
 

@@ -67,6 +67,11 @@ export async function resolveModel(
   }
 }
 
+/** The recorded answers that came with a model of the catalogue, if any did. Throws `model_not_found` for an unknown name. */
+export function answersOf(nameOrPath: string): string | undefined {
+  return isPath(nameOrPath) ? undefined : entryOf(nameOrPath).answers;
+}
+
 function isPath(nameOrPath: string): boolean {
   return /\.(gguf|safetensors)$/.test(nameOrPath) || nameOrPath.includes("/") || nameOrPath.includes(sep);
 }

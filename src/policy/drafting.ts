@@ -1,5 +1,13 @@
 import { type Continuation, entriesFor, Successors, Suffix } from "./successors.js";
-import { Earnings, type Evidence, evidence, guessOf, modelEvidence, Survival } from "./survival.js";
+import {
+  type DraftKind,
+  Earnings,
+  type Evidence,
+  evidence,
+  guessOf,
+  modelEvidence,
+  Survival,
+} from "./survival.js";
 
 export interface DraftingLimits {
   /** Drafts a row and step, at most. */
@@ -25,10 +33,12 @@ export interface DraftingLimits {
 /** Where drafts come from. */
 export const OWN = 0;
 export const RECENT = 1;
-export const MODEL = 2;
-export const DRAFTERS = ["own text", "recent outputs", "draft model"] as const;
+export const KNOWN = 2;
+export const MODEL = 3;
+export const DRAFTERS = ["own text", "recent outputs", "known answers", "draft model"] as const;
+const KIND_OF: readonly DraftKind[] = ["text", "text", "known", "model"];
 /** The first of them read text alone: asked at each position, and scored whether they were believed or not. */
-const TABLES = 2;
+const TABLES = 3;
 /** Greedy and sampled requests keep promises differently: the evidence of each is kept apart. */
 const KINDS = 2;
 
@@ -40,7 +50,7 @@ const FIRST_PROMISE = 0.7;
 /** Weight of a draft in the mean of what a draft model promises: about the last hundred count. */
 const NEWEST_PROMISE = 0.01;
 
-/** What the rows of a lane draft with together: recent outputs by tenant, and what drafts have been worth. */
+/** What the rows of a lane draft with together: recent outputs by tenant, known answers, and what drafts have been worth. */
 export class LaneDrafts {
   readonly survival: Survival;
   /** What a draft of the draft model promised lately, on average: greedy requests, sampled ones. */
@@ -50,12 +60,16 @@ export class LaneDrafts {
   /** Tables of requests that have left, by size: a table a request would be much garbage. */
   readonly #spare = new Map<number, Successors[]>();
 
-  constructor(readonly limits: DraftingLimits) {
+  /** `known`: what the model has answered elsewhere, the same for all tenants. It is read, never written. */
+  constructor(
+    readonly limits: DraftingLimits,
+    readonly known?: Successors | undefined,
+  ) {
     this.survival = new Survival(
       DRAFTERS.length * KINDS,
       limits.memoryTries,
       limits.priorTries,
-      (drafter, cell) => guessOf(drafter % DRAFTERS.length === MODEL, cell),
+      (drafter, cell) => guessOf(KIND_OF[drafter % DRAFTERS.length]!, cell),
     );
   }
 
@@ -92,7 +106,7 @@ export class LaneDrafts {
 
 /**
  * The drafts of one request. At each position all drafters are asked, each with its longest known suffix, and the one
- * whose draft is likelier to hold is believed. Every token that is drawn scores what each of them would have said.
+ * whose draft is likeliest to hold is believed. Every token that is drawn scores what each of them would have said.
  */
 export class RowDrafts {
   /** Of the drafts made last: probability that the first, the first two, ... hold; and who made each. */
@@ -113,7 +127,9 @@ export class RowDrafts {
   /** What each drafter found last, and whether it found anything. */
   readonly #found: readonly Continuation[];
   readonly #knows: boolean[];
-  readonly #sources: readonly Successors[];
+  readonly #own: Successors;
+  readonly #recent: Successors;
+  readonly #sources: readonly (Successors | undefined)[];
 
   /** `capacity`: tokens of prompt and output at most. `sampled`: tokens are drawn at a temperature above 0. */
   constructor(
@@ -127,8 +143,9 @@ export class RowDrafts {
     this.makers = new Uint8Array(limits.maxDepth);
     this.#guesses = new Uint32Array(limits.maxDepth);
     this.#cells = new Uint16Array(limits.maxDepth);
-    const own = lane.lend(capacity);
-    this.#sources = [own, lane.recent(tenant)];
+    this.#own = lane.lend(capacity);
+    this.#recent = lane.recent(tenant);
+    this.#sources = [this.#own, this.#recent, lane.known];
     this.#found = this.#sources.map(() => ({ token: 0, match: 0, count: 0, total: 0 }));
     this.#knows = this.#sources.map(() => false);
     this.#earnings = new Earnings(DRAFTERS.length, limits.memoryTokens, limits.priorHits);
@@ -141,14 +158,14 @@ export class RowDrafts {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.lane.giveBack(this.#sources[OWN]!);
+    this.lane.giveBack(this.#own);
   }
 
   /** Takes tokens that were given, not drawn: the prompt. */
   read(tokens: ArrayLike<number>): void {
     for (let i = 0; i < tokens.length; i++) {
       const token = tokens[i]!;
-      this.#sources[OWN]!.add(this.#suffix, token);
+      this.#own.add(this.#suffix, token);
       this.#suffix.push(token);
     }
   }
@@ -160,8 +177,9 @@ export class RowDrafts {
       this.#look(this.#suffix);
       for (let drafter = 0; drafter < TABLES; drafter++) {
         if (this.#knows[drafter]) this.#score(drafter, token);
-        this.#sources[drafter]!.add(this.#suffix, token);
       }
+      this.#own.add(this.#suffix, token);
+      this.#recent.add(this.#suffix, token);
       this.#suffix.push(token);
     }
   }
@@ -179,10 +197,8 @@ export class RowDrafts {
     let drafts = 0;
     while (drafts < count) {
       this.#look(ahead);
-      const own = this.#promise(OWN);
-      const recent = this.#promise(RECENT);
-      const maker = recent > own ? RECENT : OWN;
-      survival *= Math.max(own, recent);
+      const maker = this.#likeliest(TABLES);
+      survival *= this.#promise(maker);
       if (survival < least || survival === 0) break;
       const { token } = this.#found[maker]!;
       into[offset + drafts] = token;
@@ -251,8 +267,22 @@ export class RowDrafts {
     const { shortestSuffix } = this.lane.limits;
     for (let drafter = 0; drafter < TABLES; drafter++) {
       const found = this.#found[drafter]!;
-      this.#knows[drafter] = this.#sources[drafter]!.find(suffix, found) && found.match >= shortestSuffix;
+      const source = this.#sources[drafter];
+      this.#knows[drafter] = source ? source.find(suffix, found) && found.match >= shortestSuffix : false;
     }
+  }
+
+  /** Of the first `count` drafters the one whose draft is likeliest to hold; of equals the first. */
+  #likeliest(count: number): number {
+    let best = 0;
+    let promise = this.#promise(0);
+    for (let drafter = 1; drafter < count; drafter++) {
+      const other = this.#promise(drafter);
+      if (other <= promise) continue;
+      best = drafter;
+      promise = other;
+    }
+    return best;
   }
 
   /** How likely what a drafter found holds; 0 when it knows nothing. */
@@ -269,7 +299,8 @@ export class RowDrafts {
   }
 
   #evidence(drafter: number): Evidence {
-    const other = 1 - drafter;
+    // Own text and recent outputs are held against each other, known answers against the better of both.
+    const other = drafter === KNOWN ? this.#likeliest(KNOWN) : 1 - drafter;
     return evidence(
       this.#kind * DRAFTERS.length + drafter,
       this.#found[drafter]!,

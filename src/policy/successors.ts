@@ -11,12 +11,13 @@ export class Successors {
   readonly #entries: Int32Array;
   readonly #mask: number;
 
-  /** `size`: entries, a power of two; see `entriesFor`. */
+  /** `size`: entries, a power of two; see `entriesFor`. `memory`: its entries, which other threads may read too. */
   constructor(
     readonly longest: number,
     readonly size: number,
+    memory: ArrayBufferLike = new ArrayBuffer(size * ENTRY_BYTES),
   ) {
-    this.#entries = new Int32Array(size * WORDS);
+    this.#entries = new Int32Array(memory);
     this.#mask = size - 1;
   }
 
@@ -111,6 +112,7 @@ export class Successors {
 
 /** Words of an entry: hash of its run (0: empty), the two tokens that followed it most with their counts, all counts. */
 const WORDS = 4;
+export const ENTRY_BYTES = 4 * WORDS;
 const KEY = 0;
 const FIRST = 1;
 const SECOND = 2;

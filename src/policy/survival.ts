@@ -1,5 +1,5 @@
 import type { Continuation } from "./successors.js";
-import { FIRST_SURVIVAL } from "./survival-priors.js";
+import { FIRST_KNOWN, FIRST_SURVIVAL } from "./survival-priors.js";
 
 /** What is known of a draft when it is made, as the number of a cell of `Survival`. */
 export type Evidence = number;
@@ -41,9 +41,13 @@ export function modelEvidence(
   return drafter * EVIDENCES + (relation * MATCHES + at) * CERTAINTIES + (certain < 0 ? last : certain);
 }
 
+/** What kind of drafts a drafter makes: a tenant's own text, known answers, a draft model's. */
+export type DraftKind = "text" | "known" | "model";
+
 /** What to expect of a cell before anything is known; `cell` within its drafter. */
-export function guessOf(model: boolean, cell: number): number {
-  return model ? CONFIDENT[cell % CERTAINTIES]! : firstGuess(cell);
+export function guessOf(kind: DraftKind, cell: number): number {
+  if (kind === "model") return CONFIDENT[cell % CERTAINTIES]!;
+  return firstGuess(cell, kind === "known" ? FIRST_KNOWN : FIRST_SURVIVAL);
 }
 
 /** 0 to 3: followed by other tokens as well, ever more seldom; 4 to 7: by this one alone, ever more often. */
@@ -74,7 +78,7 @@ export class Survival {
     readonly drafters: number,
     readonly memory: number,
     readonly weight: number,
-    guess: (drafter: number, cell: number) => number = (_, cell) => firstGuess(cell),
+    guess: (drafter: number, cell: number) => number = (_, cell) => guessOf("text", cell),
   ) {
     const cells = drafters * EVIDENCES;
     this.#hits = new Float64Array(cells);
@@ -136,9 +140,10 @@ export class Survival {
   }
 }
 
-function firstGuess(cell: number): number {
+function firstGuess(cell: number, table: typeof FIRST_SURVIVAL): number {
   const suffix = Math.floor(cell / CERTAINTIES);
-  return FIRST_SURVIVAL[Math.floor(suffix / MATCHES)]![suffix % MATCHES]![cell % CERTAINTIES]!;
+  const rows = table[Math.floor(suffix / MATCHES)]!;
+  return rows[Math.min(suffix % MATCHES, rows.length - 1)]![cell % CERTAINTIES]!;
 }
 
 /**

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { StreamServeError } from "../../errors.js";
-import { RECORDED_SETS } from "./recording.js";
+import { RECORDED_SETS } from "../../model/recording.js";
 import type { Settings } from "./serving.js";
 
 /** A share of the mix as a plan writes it. */

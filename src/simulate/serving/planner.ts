@@ -1,9 +1,9 @@
 import { merged } from "../../config/sources.js";
+import { RECORDED_SETS } from "../../model/recording.js";
 import type { Arrivals } from "./arrivals.js";
 import { fewestThatKeep, highestThatKeeps } from "./capacity.js";
 import { loadHardware } from "./load-hardware.js";
 import { type PlannedSet, type PlannerSettings, servingSettings } from "./planner-settings.js";
-import { RECORDED_SETS } from "./recording.js";
 import { type ServingResult, servingResult } from "./results.js";
 import type { Objectives, RequestOutcome, ServingSetup, Settings, Workload } from "./serving.js";
 import { simulateServing } from "./simulate-serving.js";

@@ -1,6 +1,6 @@
 import { mix } from "../../engine/simulated-model.js";
+import { type Recording, readRecording } from "../../model/recording.js";
 import type { Random } from "../random.js";
-import { type Recording, readRecording } from "./recording.js";
 import type { RequestText } from "./serving.js";
 
 /** The text of a request, and how long it is. */

@@ -1,8 +1,8 @@
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { z } from "zod";
-import { StreamServeError } from "../../errors.js";
-import { type Summary, summarize } from "../../report/statistics.js";
+import { StreamServeError } from "../errors.js";
+import { type Summary, summarize } from "../report/statistics.js";
 
 /**
  * What a real model answered to a set of prompts, token by token. A simulated request says what was recorded, so that
@@ -62,7 +62,7 @@ export function encodeRecording({ requests, ...facts }: Recording): RecordingFil
 /** Reads one of the sets above, or the file at a path. Throws `config_invalid`. */
 export function readRecording(nameOrPath: string): Recording {
   const path = /^[\w-]+$/.test(nameOrPath)
-    ? fileURLToPath(new URL(`../../../config/recorded/${nameOrPath}.json`, import.meta.url))
+    ? fileURLToPath(new URL(`../../config/recorded/${nameOrPath}.json`, import.meta.url))
     : nameOrPath;
   let data: unknown;
   try {
