@@ -20,6 +20,7 @@ import { addFaultsCommand } from "./scheduling/faults.js";
 import { addOverloadCommand } from "./scheduling/overload.js";
 import { addStabilityCommand } from "./scheduling/stability.js";
 import { addSpeculationCommand } from "./speculation/command.js";
+import { addReplayCommand } from "./speculation/replay-command.js";
 import { addStartCommand } from "./start/command.js";
 
 /**
@@ -37,6 +38,7 @@ export async function runBench(args: readonly string[]): Promise<void> {
   addRuntimeCommand(program);
   addOverheadCommand(program);
   addSpeculationCommand(program);
+  addReplayCommand(program);
   addMemoryCommand(program);
   addStartCommand(program);
   addPrefixCacheCommand(program);

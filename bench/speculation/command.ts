@@ -1,8 +1,6 @@
 import type { Command } from "commander";
-import { calibrate } from "#streamserve/actors/calibrate.js";
 import { readAnswers } from "#streamserve/actors/read-answers.js";
 import { configSchema } from "#streamserve/config/schema.js";
-import { closeEngine, NativeLane, openEngine } from "#streamserve/engine/native-engine.js";
 import { answersOf, resolveModel } from "#streamserve/model/resolve.js";
 import { openTextCodec } from "#streamserve/model/text-codec.js";
 import { knownAnswers } from "#streamserve/policy/known-answers.js";
@@ -16,6 +14,7 @@ import { type Cell, measureCell } from "./cell.js";
 import { findingsOf } from "./findings.js";
 import { type House, openStreet, type Without } from "./houses.js";
 import { type Ideal, idealOf } from "./ideal.js";
+import { measureSteps } from "./step-times.js";
 import { prefillAll, runStreams } from "./streams.js";
 
 export interface SpeculationOptions {
@@ -157,20 +156,6 @@ async function measureSet(
       ? idealOf(recorded, configSchema.parse({}).speculation, (tokens) => overheadMs + stepMs(tokens), known)
       : undefined;
   return { dataset, cells, adapting: await measureChange(houses[0]!, set), ideal };
-}
-
-/** Times steps of 1 to 32 tokens with the calibration that a start makes. */
-async function measureSteps(path: string, threads: number): Promise<(tokens: number) => number> {
-  const engine = openEngine({ path, kvTokens: 1024, threads });
-  const lane = new NativeLane({ engine, lane: 0, role: "decode", maxRows: 1, maxBatchTokens: 32 });
-  try {
-    const { points } = calibrate(lane, "decode", 1000);
-    const ms = new Map(points.map((point) => [point.tokens, point.ms]));
-    return (tokens) => ms.get(tokens) ?? Number.POSITIVE_INFINITY;
-  } finally {
-    lane.close();
-    closeEngine(engine.id);
-  }
 }
 
 /** Few streams, then many, then few again, with tracing on: the depths that the lane chose at each load. */

@@ -19,20 +19,21 @@ export interface Ideal {
   readonly bestDepth: number;
 }
 
-/** `known`: what the model answered elsewhere. `stepMs(tokens)`: measured milliseconds of a step of so many tokens, all that lies between steps included. */
+/** `known`: what the model answered elsewhere; `perTenant`: answers of a tenant, before the next one comes. `stepMs(tokens)`: measured milliseconds of a step of so many tokens, all that lies between steps included. */
 export function idealOf(
   recorded: readonly Recorded[],
   limits: DraftingLimits,
   stepMs: (tokens: number) => number,
   known?: Successors,
+  perTenant = Number.POSITIVE_INFINITY,
 ): Ideal {
   const lane = new LaneDrafts(limits, known);
   const fixed = new Float64Array(limits.maxDepth + 1);
   let plain = 0;
   let clairvoyant = 0;
   let rule = 0;
-  for (const { prompt, answer } of recorded) {
-    const positions = draftAnew(lane, prompt, answer, stepMs);
+  for (const [i, { prompt, answer }] of recorded.entries()) {
+    const positions = draftAnew(lane, Math.floor(i / perTenant), prompt, answer, stepMs);
     plain += positions.length * stepMs(1);
     clairvoyant += leastMs(positions, stepMs);
     rule += walk(positions, ({ planned }) => planned, stepMs);
@@ -58,12 +59,13 @@ interface Position {
 
 function draftAnew(
   lane: LaneDrafts,
+  tenant: number,
   prompt: Uint32Array,
   answer: readonly number[],
   stepMs: (tokens: number) => number,
 ): Position[] {
   const { maxDepth } = lane.limits;
-  const row = new RowDrafts(lane, 0, prompt.length + answer.length, false);
+  const row = new RowDrafts(lane, tenant, prompt.length + answer.length, false);
   const into = new Uint32Array(maxDepth);
   row.read(prompt);
   row.accept(answer.slice(0, 1));

@@ -158,10 +158,12 @@ export class ModelDrafts {
     const verifyMs = predict(without.rows + without.drafts + TRIAL_DEPTH) - without.predictedMs;
     const ms = this.#predict(1, chunk) + this.#predict(1, 1) + Math.max(0, verifyMs);
     if (!this.#budget.allows(ms)) return false;
-    this.#budget.spend(ms);
-    if (this.#isReady(nearest)) return this.#run([nearest], TRIAL_DEPTH, least, Math.min(room, TRIAL_DEPTH));
-    this.#catchUp(nearest, 0);
-    return false;
+    const ready = this.#isReady(nearest);
+    const drafted = ready && this.#run([nearest], TRIAL_DEPTH, least, Math.min(room, TRIAL_DEPTH));
+    if (!ready) this.#catchUp(nearest, 0);
+    // What it took, where that was more than expected: a model that is seldom run finds the caches cold.
+    this.#budget.spend(Math.max(ms, this.spentMs + Math.max(0, verifyMs)));
+    return drafted;
   }
 
   /** True when what it lacks can be computed along with its first guess. */
