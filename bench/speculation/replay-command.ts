@@ -1,9 +1,9 @@
 import type { Command } from "commander";
-import { readAnswers } from "#streamserve/actors/read-answers.js";
 import { configSchema } from "#streamserve/config/schema.js";
-import { RECORDED_SETS, readRecording } from "#streamserve/model/recording.js";
+import { RECORDED_SETS, type Recording, readRecording } from "#streamserve/model/recording.js";
 import { answersOf, resolveModel } from "#streamserve/model/resolve.js";
-import { knownAnswers } from "#streamserve/policy/known-answers.js";
+import { answersTable, knownAnswers, rememberAnswer } from "#streamserve/policy/known-answers.js";
+import type { Successors } from "#streamserve/policy/successors.js";
 import { wholeNumber, wholeNumbers, withJson } from "../options.js";
 import { beginReport, publish } from "../report.js";
 import { idealOf } from "./ideal.js";
@@ -34,13 +34,18 @@ export function addReplayCommand(program: Command): void {
   withJson(command).action(runReplay);
 }
 
+function allOf({ requests }: Recording): Successors {
+  const table = answersTable(requests.reduce((sum, { answer }) => sum + answer.length, 0));
+  for (const { answer } of requests) rememberAnswer(table, answer);
+  return knownAnswers(table);
+}
+
 async function runReplay(options: ReplayOptions): Promise<void> {
   const finish = beginReport("drafts");
   const config = configSchema.parse({ speculation: { knownAnswers: answersOf(options.model) } });
   const stepMs = await measureSteps(await resolveModel(options.model), options.threads);
-  const read = readAnswers(config, Number.POSITIVE_INFINITY);
-  await read?.filled;
-  const known = read && knownAnswers(read.table);
+  const { knownAnswers: file } = config.speculation;
+  const known = file === undefined ? undefined : allOf(readRecording(file));
   const rows = RECORDED_SETS.flatMap((set) => {
     const recorded = readRecording(set).requests.map(({ prompt, answer }) => ({
       prompt,

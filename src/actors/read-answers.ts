@@ -12,6 +12,7 @@ const AFTER_MS = 500;
 export interface KnownAnswers {
   /** For decode lanes: see `knownAnswers`. It fills while they run. */
   readonly table: SharedArrayBuffer;
+  /** Keeps no process alive. */
   readonly filled: Promise<void>;
 }
 
@@ -46,7 +47,7 @@ async function fill(table: SharedArrayBuffer, answers: readonly Uint32Array[]): 
   await delay(AFTER_MS, undefined, { ref: false });
   for (const answer of answers) {
     rememberAnswer(table, answer);
-    await turn(undefined, { ref: false });
+    await turn();
   }
 }
 
