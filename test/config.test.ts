@@ -94,7 +94,13 @@ describe("sources", () => {
       const variable = `STREAMSERVE_${path.map((key) => key.replace(/[A-Z]/g, "_$&").toUpperCase()).join("_")}`;
       const bad = { env: { [variable]: "{ wrong: type }" } };
       const text = path.join(".");
-      const texts = ["model", "speculation.draftModel", "server.host", "server.apiKey"];
+      const texts = [
+        "model",
+        "speculation.draftModel",
+        "speculation.knownAnswers",
+        "server.host",
+        "server.apiKey",
+      ];
       const directories = ["engine.packedCacheDirectory", "engine.prefixTierDirectory"];
       if ([...texts, ...directories, "engine.instructionSet"].includes(text)) {
         expect(() => loadConfig(bad)).not.toThrow();
