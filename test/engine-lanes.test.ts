@@ -268,9 +268,31 @@ describe("ownership", () => {
     expectNothingUsed();
   });
 
+  test("what a lane handed over before it died is its heir's to adopt, or to give back unheard of", () => {
+    const a = open(0, "prefill");
+    const b = open(1);
+    const [told, untold] = [1, 2].map(() => a.createSequence(ids(40), 40, sampling()).handle);
+    a.handOver(told!, 1);
+    a.handOver(untold!, 1);
+    b.releaseStranded();
+    expect(engineKv(engine.id).sequences).toBe(2);
+    const reborn = open(0, "prefill");
+    b.adopt(told!);
+    const fresh = reborn.createSequence(ids(40), 40, sampling()).handle;
+    reborn.handOver(fresh, 1);
+    reborn.releaseStranded();
+    expect(engineKv(engine.id).sequences).toBe(3);
+    b.releaseStranded();
+    expect(engineKv(engine.id).sequences).toBe(2);
+    expect(() => b.adopt(untold!)).toThrowError(coded("stale_handle"));
+    b.adopt(fresh);
+    for (const lane of [a, b, reborn]) lane.close();
+    expectNothingUsed();
+  });
+
   test("any order of operations on two lanes keeps the counts whole", () => {
     const operation = fc.record({
-      kind: fc.constantFrom("create", "step", "release", "handOver", "adopt", "reopen"),
+      kind: fc.constantFrom("create", "step", "release", "handOver", "adopt", "reopen", "releaseStranded"),
       lane: fc.integer({ min: 0, max: 1 }),
       pick: fc.nat(20),
       size: fc.integer({ min: 1, max: 100 }),
@@ -284,6 +306,7 @@ describe("ownership", () => {
           const sequence = known[pick % Math.max(known.length, 1)];
           try {
             if (kind === "create") known.push(lane.createSequence(ids(size), size, sampling()).handle);
+            if (kind === "releaseStranded") lane.releaseStranded();
             if (kind === "reopen") lanes[index] = open(index);
             if (sequence && kind === "step") {
               lane.submit([{ sequence, tokens: ids(size), drafts: 0, sample: size % 2 === 0 }]).collect();

@@ -65,6 +65,10 @@ export class ProfiledLane implements LaneEngine {
     this.#lane.adopt(sequence);
   }
 
+  releaseStranded(): void {
+    this.#lane.releaseStranded();
+  }
+
   length(sequence: SequenceHandle): number {
     return this.#lane.length(sequence);
   }

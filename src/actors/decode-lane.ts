@@ -73,6 +73,8 @@ export class DecodeLane implements Behaviour<AppMessage> {
         rows.advance(message.generation);
         return;
       case "audit":
+        // It comes through the prefill lane after that lane's death, behind all that the dead one could still send.
+        this.engine.releaseStranded();
         rows.answer(ctx, this.#scheduler, message, DECODE, this.options.pair);
         return;
       case "tick":

@@ -168,6 +168,12 @@ export interface LaneEngine {
   handOver(sequence: SequenceHandle, toLane: number): void;
   /** Takes a sequence that was handed to this lane; throws `stale_handle` if it was not, or is gone. */
   adopt(sequence: SequenceHandle): void;
+  /**
+   * Gives back what was handed to this lane by lanes that have been opened anew since, and what it has not adopted. A
+   * lane may die between `handOver` and its message, so nobody may ever adopt these; call it when all messages of such a
+   * lane have been read, or accept that a message still under way finds its sequence gone.
+   */
+  releaseStranded(): void;
   /** Tokens of the sequence in the KV. */
   length(sequence: SequenceHandle): number;
   /**

@@ -112,6 +112,7 @@ export interface NativeAddon {
   release(lane: number, index: number, epoch: number): void;
   handOver(lane: number, index: number, epoch: number, toLane: number): void;
   adopt(lane: number, index: number, epoch: number): void;
+  releaseStranded(lane: number): void;
   length(lane: number, index: number, epoch: number): number;
   cut(lane: number, index: number, epoch: number, tokens: number): void;
   submit(lane: number, batch: Int32Array): void;

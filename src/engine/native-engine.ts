@@ -216,6 +216,10 @@ export class NativeLane implements DraftEngine {
     this.#call((addon) => addon.adopt(this.#lane, sequence.index, sequence.epoch));
   }
 
+  releaseStranded(): void {
+    this.#call((addon) => addon.releaseStranded(this.#lane));
+  }
+
   cut(sequence: SequenceHandle, tokens: number): void {
     this.#call((addon) => addon.cut(this.#lane, sequence.index, sequence.epoch, tokens));
   }

@@ -99,6 +99,10 @@ export class SimulatedLane implements LaneEngine {
     this.#pool.adopt(this.#options.lane, sequence);
   }
 
+  releaseStranded(): void {
+    this.#pool.releaseStranded(this.#options.lane);
+  }
+
   length(sequence: SequenceHandle): number {
     return this.#pool.get(this.#options.lane, sequence).tokens.length;
   }

@@ -11,6 +11,8 @@ export interface SimulatedSequence {
   live: boolean;
   owner: number;
   heir: number;
+  /** Its owner has been opened anew since it was handed over. */
+  stranded: boolean;
   /** Part of a step under way: a release waits for its end. */
   inStep: boolean;
   releaseAfterStep: boolean;
@@ -77,7 +79,14 @@ export class SimulatedPool {
   ): SimulatedSequence {
     this.changes++;
     const sequence = this.#slot();
-    Object.assign(sequence, { live: true, owner: lane, heir: NO_LANE, outputFrom, sampling });
+    Object.assign(sequence, {
+      live: true,
+      owner: lane,
+      heir: NO_LANE,
+      stranded: false,
+      outputFrom,
+      sampling,
+    });
     sequence.digest = samplingDigest(sampling);
     sequence.chain = salt;
     const size = this.blocks.blockTokens;
@@ -131,15 +140,26 @@ export class SimulatedPool {
     this.changes++;
     sequence.owner = lane;
     sequence.heir = NO_LANE;
+    sequence.stranded = false;
   }
 
-  /** Releases all that `lane` owns or was handed; no step of it may be running. */
+  /** Releases all that `lane` owns or was handed, and marks what it had handed over; no step of it may be running. */
   reclaim(lane: number): void {
     this.changes++;
     for (const sequence of this.sequences) {
       if (!sequence.live) continue;
       const orphan = sequence.heir === lane || (sequence.owner === lane && sequence.heir === NO_LANE);
       if (orphan) this.#retire(sequence);
+      else if (sequence.owner === lane) sequence.stranded = true;
+    }
+  }
+
+  /** Releases what was handed to `lane` by lanes that were opened anew since, and what it has not adopted. */
+  releaseStranded(lane: number): void {
+    for (const sequence of this.sequences) {
+      if (!sequence.live || !sequence.stranded || sequence.heir !== lane) continue;
+      this.changes++;
+      this.#retire(sequence);
     }
   }
 
@@ -240,6 +260,7 @@ function emptySequence(index: number, epoch: number): SimulatedSequence {
     live: false,
     owner: NO_LANE,
     heir: NO_LANE,
+    stranded: false,
     inStep: false,
     releaseAfterStep: false,
     tokens: [],

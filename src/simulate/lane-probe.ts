@@ -65,6 +65,10 @@ export class LaneProbe implements LaneEngine {
     this.engine.adopt(sequence);
   }
 
+  releaseStranded(): void {
+    this.engine.releaseStranded();
+  }
+
   length(sequence: SequenceHandle): number {
     return this.#owned(() => this.engine.length(sequence));
   }

@@ -110,6 +110,12 @@ napi_value adopt(Call& call) {
   return make_undefined(call.env());
 }
 
+// releaseStranded(lane)
+napi_value release_stranded(Call& call) {
+  lane_of(call).release_stranded();
+  return make_undefined(call.env());
+}
+
 // cut(lane, index, epoch, tokens)
 napi_value cut(Call& call) {
   lane_of(call).cut(handle_of(call), call.integer(3, "tokens", 0, kAny));
@@ -126,6 +132,7 @@ void export_sequence_calls(napi_env env, napi_value exports) {
   export_function(env, exports, "release", entry<release>);
   export_function(env, exports, "handOver", entry<hand_over>);
   export_function(env, exports, "adopt", entry<adopt>);
+  export_function(env, exports, "releaseStranded", entry<release_stranded>);
   export_function(env, exports, "cut", entry<cut>);
   export_function(env, exports, "length", entry<length>);
 }

@@ -81,6 +81,12 @@ void Lane::adopt(SequenceHandle handle) {
   engine_->pool().adopt(options_.lane, handle);
 }
 
+void Lane::release_stranded() {
+  const std::lock_guard guard(lock_);
+  check_open();
+  engine_->pool().release_stranded(options_.lane);
+}
+
 void Lane::cut(SequenceHandle handle, uint32_t tokens) {
   const std::lock_guard guard(lock_);
   check_open();

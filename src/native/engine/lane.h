@@ -65,6 +65,8 @@ class Lane {
   void release(SequenceHandle handle);
   void hand_over(SequenceHandle handle, uint32_t lane);
   void adopt(SequenceHandle handle);
+  // As KvPool::release_stranded().
+  void release_stranded();
   uint32_t length(SequenceHandle handle);
   // As KvPool::cut().
   void cut(SequenceHandle handle, uint32_t tokens);

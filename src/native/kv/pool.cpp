@@ -81,6 +81,7 @@ SequenceHandle KvPool::create(uint32_t lane, std::span<const uint32_t> prompt, S
   sequence.live = true;
   sequence.owner = lane;
   sequence.heir = kNoLane;
+  sequence.stranded = false;
   sequence.in_step = false;
   sequence.release_after_step = false;
   sequence.hashed_blocks = 0;
@@ -227,13 +228,25 @@ void KvPool::adopt(uint32_t lane, SequenceHandle handle) {
   }
   sequence->owner = lane;
   sequence->heir = kNoLane;
+  sequence->stranded = false;
+}
+
+void KvPool::release_stranded(uint32_t lane) {
+  const std::lock_guard guard(lock_);
+  for (const auto& sequence : sequences_) {
+    if (sequence->live && sequence->stranded && sequence->heir == lane) retire(*sequence);
+  }
 }
 
 void KvPool::reclaim(uint32_t lane) {
   const std::lock_guard guard(lock_);
   for (const auto& sequence : sequences_) {
     if (!sequence->live) continue;
-    if (sequence->heir == lane || (sequence->owner == lane && sequence->heir == kNoLane)) retire(*sequence);
+    if (sequence->heir == lane || (sequence->owner == lane && sequence->heir == kNoLane)) {
+      retire(*sequence);
+    } else if (sequence->owner == lane) {
+      sequence->stranded = true;
+    }
   }
 }
 

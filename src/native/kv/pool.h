@@ -91,6 +91,9 @@ class KvPool {
   // Marks `to` as the lane that may adopt; throws `stale_handle`, `native_argument_invalid` while in a step.
   void hand_over(uint32_t lane, SequenceHandle handle, uint32_t to);
   void adopt(uint32_t lane, SequenceHandle handle);
+  // Releases what was handed to `lane` by lanes that reclaim() was called for since, and what it has not
+  // adopted.
+  void release_stranded(uint32_t lane);
   // Releases all that `lane` owns or was handed. No step of the lane may be running.
   void reclaim(uint32_t lane);
 

@@ -33,6 +33,8 @@ struct Sequence {
   uint32_t owner = 0;
   // Lane that it was handed to and that has not adopted it yet, or kNoLane.
   uint32_t heir = 0;
+  // Its owner has been opened anew since it was handed over.
+  bool stranded = false;
   // Part of a step under way; release waits for its end.
   bool in_step = false;
   bool release_after_step = false;

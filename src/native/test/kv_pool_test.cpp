@@ -173,7 +173,7 @@ UNIT_TEST(kv_lanes_on_threads_never_lose_a_block) {
             mine.push_back(pool.create(lane, counting(random() % 3, 1 + random() % 20), sampler(), cached));
           } else if (!mine.empty()) {
             const SequenceHandle handle = mine[random() % mine.size()];
-            switch (random() % 4) {
+            switch (random() % 5) {
               case 0:
                 pool.release(lane, handle);
                 break;
@@ -182,6 +182,9 @@ UNIT_TEST(kv_lanes_on_threads_never_lose_a_block) {
                 break;
               case 2:
                 pool.adopt(lane, handle);
+                break;
+              case 3:
+                pool.release_stranded(lane);
                 break;
               default:
                 append(pool, pool.get(lane, handle), counting(random() % 3, 1 + random() % 9));

@@ -71,6 +71,7 @@ export function bendEngine(engine: LaneEngine, changes: Partial<LaneEngine>): La
     release: (sequence) => engine.release(sequence),
     handOver: (sequence, toLane) => engine.handOver(sequence, toLane),
     adopt: (sequence) => engine.adopt(sequence),
+    releaseStranded: () => engine.releaseStranded(),
     length: (sequence) => engine.length(sequence),
     submit: (rows) => engine.submit(rows),
     kv: () => engine.kv(),

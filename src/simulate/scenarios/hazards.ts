@@ -1,4 +1,4 @@
-import { type Fault, type PlannedRequest, prefillLane } from "../plan.js";
+import { decodeLane, type Fault, type PlannedRequest, prefillLane } from "../plan.js";
 import type { RunResult } from "../run-result.js";
 import { outcomes, plan, type Scenario, TOPOLOGY, uniform } from "../scenario.js";
 
@@ -97,6 +97,21 @@ export const HAZARDS: readonly Scenario[] = [
             { kind: "kill", actor: prefillLane(0), when: { kind: "message", type: "handoff", nth } },
             { kind: "kill", actor: prefillLane(1), when: { kind: "time", atMs: 40 * nth } },
           ],
+        }),
+      ),
+    judge: expectAll("done"),
+  },
+  {
+    name: "stranded-hand-over",
+    about: "prefill lanes die while a full mailbox keeps their hand-over from being told; its KV comes back",
+    plans: () =>
+      [250, 300, 400, 500].map((atMs) =>
+        plan(`prefill dies after ${atMs} ms`, {
+          requests: uniform({ seed: atMs, count: 12, everyMs: 10, promptTokens: 60, maxTokens: 16 }),
+          faults: [0, 1].flatMap((pair): Fault[] => [
+            { kind: "full", actor: decodeLane(pair), when: { kind: "time", atMs: 5 }, forMs: 900 },
+            { kind: "kill", actor: prefillLane(pair), when: { kind: "time", atMs } },
+          ]),
         }),
       ),
     judge: expectAll("done"),

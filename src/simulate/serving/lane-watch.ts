@@ -77,6 +77,10 @@ class WatchedLane implements LaneEngine {
     this.engine.adopt(sequence);
   }
 
+  releaseStranded(): void {
+    this.engine.releaseStranded();
+  }
+
   length(sequence: SequenceHandle): number {
     return this.engine.length(sequence);
   }
