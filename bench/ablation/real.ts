@@ -22,6 +22,9 @@ const OBJECTIVE: Objective = { ttftMs: 1000, tpotMs: 60 };
 const ADMISSION = { interactive: OBJECTIVE };
 /** Streams of the closed loop that finds what can be served. */
 const CLOSED = 16;
+/** A client that was refused comes back after so long, in milliseconds: about a prompt's time; and so often, at most. */
+const RETRY_MS = 100;
+const MOST_TRIES = 600;
 /** Requests of a run, at least: fewer have no percentiles. */
 const LEAST_REQUESTS = 16;
 /** Lanes of a deployment take so many numbers in the engine. */
@@ -98,7 +101,7 @@ async function readPrompts(path: string): Promise<Prompts> {
   }
 }
 
-/** Requests answered a second over `count` of them, a fixed number under way; what is refused was not served. */
+/** Requests answered a second over `count` of them, a fixed number of clients: who is refused tries again soon. */
 async function closedLoop(service: GenerationService, set: Prompts, count: number): Promise<number> {
   const tenant = `run ${runs++}`;
   const order = drawOrder(set.prompts, count, seededRandom(1));
@@ -106,7 +109,13 @@ async function closedLoop(service: GenerationService, set: Prompts, count: numbe
   let answered = 0;
   const stream = async (): Promise<void> => {
     for (let prompt = order.pop(); prompt; prompt = order.pop()) {
-      if ((await send(service, prompt, set.stopIds, tenant)).done) answered++;
+      for (let tries = 0; tries < MOST_TRIES; tries++) {
+        if ((await send(service, prompt, set.stopIds, tenant)).done) {
+          answered++;
+          break;
+        }
+        await delay(RETRY_MS);
+      }
     }
   };
   await Promise.all(Array.from({ length: CLOSED }, stream));
