@@ -1,7 +1,13 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { LONG_MIXTURE, mixedTrace, SERVER_MIXTURE } from "../dist/bench/prefix-cache/mixture.js";
-import { replayByValue, replayLru, replayOptimum, reuseOf } from "../dist/bench/prefix-cache/replay.js";
+import {
+  replayByValue,
+  replayLru,
+  replayLruToldEnds,
+  replayOptimum,
+  reuseOf,
+} from "../dist/bench/prefix-cache/replay.js";
 import { parseTraceLine, readTrace, type TraceRequest, traceLine } from "../dist/simulate/serving/trace.js";
 
 const SAMPLE = new URL("../bench/data/trace-sample.jsonl", import.meta.url).pathname;
@@ -49,6 +55,31 @@ describe("a trace in Mooncake's format", () => {
   });
 });
 
+/** Most hits that any choice of what to keep after each request finds: all of them are tried. */
+function mostHits(chains: readonly (readonly number[])[], size: number): number {
+  const known = new Map<string, number>();
+  const best = (at: number, cached: readonly number[]): number => {
+    const chain = chains[at];
+    if (!chain) return 0;
+    const key = `${at}:${cached.join()}`;
+    const before = known.get(key);
+    if (before !== undefined) return before;
+    const missing = chain.findIndex((id) => !cached.includes(id));
+    const found = missing < 0 ? chain.length : missing;
+    const rest = cached.filter((id) => !chain.includes(id));
+    let most = 0;
+    for (let choice = 0; choice < 1 << rest.length; choice++) {
+      const kept = rest.filter((_, i) => (choice >> i) & 1);
+      if (kept.length + chain.length > size) continue;
+      const after = [...kept, ...chain].sort((a, b) => a - b);
+      most = Math.max(most, best(at + 1, after));
+    }
+    known.set(key, found + most);
+    return found + most;
+  };
+  return best(0, []);
+}
+
 describe("eviction by worth", () => {
   for (const [name, mixture, blocks, share] of [
     ["a server's requests", SERVER_MIXTURE, [1000, 3000], 0.7],
@@ -65,6 +96,23 @@ describe("eviction by worth", () => {
       }
     });
   }
+
+  test("the optimum finds as much as the best of all ways to evict", () => {
+    const request = fc.record({ branch: fc.nat(3), length: fc.integer({ min: 1, max: 3 }) });
+    fc.assert(
+      fc.property(
+        fc.array(request, { minLength: 1, maxLength: 9 }),
+        fc.integer({ min: 3, max: 5 }),
+        (requests, size) => {
+          const chains = requests.map(({ branch, length }) =>
+            Array.from({ length }, (_, depth) => (depth === 0 ? 0 : 2 * branch + depth)),
+          );
+          const trace = chains.map((chain) => ({ atMs: 0, inputTokens: 0, outputTokens: 0, chain }));
+          expect(replayOptimum(trace, size).hits).toBe(mostHits(chains, size));
+        },
+      ),
+    );
+  });
 
   test("no policy beats the optimum, and a pool for everything finds all that there is", () => {
     const request = fc.record({ branch: fc.nat(4), length: fc.integer({ min: 1, max: 6 }) });
@@ -83,8 +131,11 @@ describe("eviction by worth", () => {
           const { asked, distinct } = reuseOf(trace);
           const optimum = replayOptimum(trace, size).hits;
           expect(optimum).toBeGreaterThanOrEqual(replayLru(trace, size).hits);
+          expect(optimum).toBeGreaterThanOrEqual(replayLruToldEnds(trace, size).hits);
           expect(optimum).toBeGreaterThanOrEqual(replayByValue(trace, size, 16, 1000).hits);
-          for (const all of [replayOptimum, replayLru]) expect(all(trace, 1000).hits).toBe(asked - distinct);
+          for (const all of [replayOptimum, replayLru, replayLruToldEnds]) {
+            expect(all(trace, 1000).hits).toBe(asked - distinct);
+          }
           expect(replayByValue(trace, 1000, 16, 1000).hits).toBe(asked - distinct);
         },
       ),

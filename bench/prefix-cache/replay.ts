@@ -104,6 +104,46 @@ export function replayLru(trace: readonly TraceRequest[], blocks: number): Repla
 }
 
 /**
+ * Least recently used that is told which blocks nobody asks for again, and lets these go first: what it would be worth
+ * to know when conversations end, and nothing else of the future.
+ */
+export function replayLruToldEnds(trace: readonly TraceRequest[], blocks: number): ReplayResult {
+  const asks = new Map<number, number>();
+  for (const { chain } of trace) {
+    if (chain.length > blocks) continue;
+    for (const id of chain) asks.set(id, (asks.get(id) ?? 0) + 1);
+  }
+  const cached = new Map<number, true>();
+  const over = new Map<number, true>();
+  let evictions = 0;
+  return replay(trace, blocks, {
+    get evictions() {
+      return evictions;
+    },
+    serve(chain) {
+      let found = 0;
+      while (found < chain.length && cached.has(chain[found]!)) found++;
+      for (let at = 0; at < found; at++) cached.delete(chain[at]!);
+      const room = blocks - chain.length;
+      for (const kept of [over, cached]) {
+        for (const id of kept.keys()) {
+          if (over.size + cached.size <= room) break;
+          kept.delete(id);
+          evictions++;
+        }
+      }
+      for (let at = chain.length; at-- > 0; ) {
+        const id = chain[at]!;
+        const left = asks.get(id)! - 1;
+        asks.set(id, left);
+        (left > 0 ? cached : over).set(id, true);
+      }
+      return found;
+    },
+  });
+}
+
+/**
  * The offline optimum: evicts the block that will be asked for last (Belady, 1966). A child is never asked for
  * before its parent; of those that the same request will ask for, the deepest goes first.
  */
