@@ -1,4 +1,5 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
+import { BenchError } from "./bench-error.js";
 
 /** Parsers of option values: commander turns what they throw into one line and exit code 1. */
 
@@ -37,4 +38,17 @@ export function withJson(command: Command): Command {
 
 export function choice(flags: string, description: string, values: readonly string[]): Option {
   return new Option(flags, description).choices(values);
+}
+
+/** Those of `all` whose names hold one of `texts`; all without texts. Throws BenchError for a text in none. */
+export function chosenByName<T>(
+  all: readonly T[],
+  nameOf: (item: T) => string,
+  texts: readonly string[] | undefined,
+): T[] {
+  const lost = texts?.find((text) => !all.some((item) => nameOf(item).includes(text)));
+  if (lost !== undefined) {
+    throw new BenchError(`No workload's name holds "${lost}": ${all.map(nameOf).join("; ")}.`);
+  }
+  return all.filter((item) => texts === undefined || texts.some((text) => nameOf(item).includes(text)));
 }

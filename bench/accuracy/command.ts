@@ -5,15 +5,14 @@ import { StreamServeError } from "#streamserve/errors.js";
 import { resolveModel } from "#streamserve/model/resolve.js";
 import { median } from "#streamserve/report/statistics.js";
 import type { Table } from "#streamserve/report/table.js";
-import { BenchError } from "../bench-error.js";
 import { openOwn, runOurs } from "../engine/rivals.js";
 import { SHORT_DECODE, type Workload } from "../engine/workloads.js";
-import { wholeNumber, withJson } from "../options.js";
+import { choice, wholeNumber, withJson } from "../options.js";
 import { buildLlamaCpp, type LlamaCpp } from "../peer/build-llama-cpp.js";
 import { bestPeerSettings, runPeer } from "../peer/llama-cpp.js";
 import { beginReport, publish } from "../report.js";
 import { type Closeness, ourCloseness } from "./closeness.js";
-import { computeTruth, copyIn, FORMATS, type FormatName, measurePeer } from "./peer.js";
+import { computeTruth, copyIn, FORMATS, type FormatName, formatNamed, measurePeer } from "./peer.js";
 import type { Truth } from "./truth.js";
 
 interface AccuracyOptions {
@@ -21,6 +20,7 @@ interface AccuracyOptions {
   readonly threads: number;
   readonly windows: number;
   readonly format?: string;
+  readonly family?: string;
   readonly speed: boolean;
   readonly json?: string;
 }
@@ -42,6 +42,7 @@ export function addAccuracyCommand(program: Command): void {
     )
     .option("--windows <n>", "windows of 512 tokens", wholeNumber(2, 1000), 8)
     .option("--format <name>", `one alone: ${Object.keys(FORMATS).join(", ")}`)
+    .addOption(choice("--family <name>", "one kernel family alone", FAMILIES))
     .option("--no-speed", "leave out the speed of each format");
   withJson(command).action(measureAccuracy);
 }
@@ -75,7 +76,7 @@ async function measureAccuracy(options: AccuracyOptions): Promise<void> {
     say(`${format}: llama.cpp`);
     const theirs = await measurePeer(peer, path, file, windows, threads);
     const ours: FormatFigures["ours"][number][] = [];
-    for (const family of FAMILIES) {
+    for (const family of options.family === undefined ? FAMILIES : [options.family]) {
       say(`${format}: ${family}`);
       const closeness = measureFamily(path, family, threads, truth);
       if (closeness === undefined) missing.add(family);
@@ -100,11 +101,7 @@ async function measureAccuracy(options: AccuracyOptions): Promise<void> {
 }
 
 function chosenFormats(wanted: string | undefined): FormatName[] {
-  const all = Object.keys(FORMATS) as FormatName[];
-  if (wanted === undefined) return all;
-  const found = all.filter((name) => name === wanted.toUpperCase());
-  if (found.length === 0) throw new BenchError(`There is no format "${wanted}": ${all.join(", ")}.`);
-  return found;
+  return wanted === undefined ? (Object.keys(FORMATS) as FormatName[]) : [formatNamed(wanted)];
 }
 
 /** Undefined for a family that this processor can't run. */

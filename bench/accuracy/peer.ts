@@ -28,6 +28,14 @@ export const FORMATS = {
 } as const;
 export type FormatName = keyof typeof FORMATS;
 
+/** In capitals or not. Throws BenchError for another. */
+export function formatNamed(wanted: string): FormatName {
+  const all = Object.keys(FORMATS) as FormatName[];
+  const found = all.find((name) => name === wanted.toUpperCase());
+  if (found === undefined) throw new BenchError(`There is no format "${wanted}": ${all.join(", ")}.`);
+  return found;
+}
+
 const WINDOW_TOKENS = 512;
 /** More than four bytes a token, and no text of ours has so long ones. */
 const BYTES_A_WINDOW = 4096;

@@ -1,13 +1,12 @@
 import { availableParallelism } from "node:os";
 import type { Command } from "commander";
-import { resolveModel } from "#streamserve/model/resolve.js";
-import { BenchError } from "../bench-error.js";
 import { higherCeilings, measureMachine } from "../ceilings.js";
-import { choice, wholeNumber, withJson } from "../options.js";
+import { choice, chosenByName, wholeNumber, withJson } from "../options.js";
 import { beginReport, publish } from "../report.js";
 import { type Comparison, compare } from "./compare.js";
 import { engineFindings } from "./findings.js";
 import { readModelCosts } from "./model-costs.js";
+import { modelFile } from "./model-file.js";
 import { runProfile } from "./profile-command.js";
 import { listRivals, openOwn, PEER_NAMES, type PeerName } from "./rivals.js";
 import { timeVerification } from "./verification.js";
@@ -20,7 +19,8 @@ export interface EngineBenchOptions {
   readonly instructionSet: string;
   readonly kv: "f16" | "int8";
   readonly affinity: "auto" | "pin" | "none";
-  readonly only?: string;
+  readonly only?: readonly string[];
+  readonly format?: string;
   readonly peer?: PeerName;
   readonly formats?: boolean;
   readonly profile?: boolean;
@@ -42,7 +42,8 @@ export function addEngineCommand(program: Command): void {
     .option("--instruction-set <name>", "kernel family, or auto", "auto")
     .addOption(choice("--kv <format>", "how keys and values are kept", ["f16", "int8"]).default("f16"))
     .addOption(choice("--affinity <how>", "where our threads run", ["auto", "pin", "none"]).default("auto"))
-    .option("--only <text>", 'workloads whose name holds this, e.g. "prefill 512"')
+    .option("--only <texts...>", 'workloads whose names hold one of these, e.g. "prefill 512"')
+    .option("--format <name>", "the model in another format, made by llama-quantize from its floats")
     .addOption(choice("--peer <name>", "run it too, ours and its runs alternating", PEER_NAMES))
     .option("--formats", "let the peer also run copies in its other formats, and us those that we read")
     .option("--profile", "instead: where each step's time goes, operation by operation");
@@ -52,16 +53,11 @@ export function addEngineCommand(program: Command): void {
 }
 
 async function runEngine(options: EngineBenchOptions): Promise<void> {
-  const wanted = WORKLOADS.filter((workload) => describeWorkload(workload).includes(options.only ?? ""));
-  if (wanted.length === 0) {
-    throw new BenchError(
-      `No workload's name holds "${options.only}": ${WORKLOADS.map(describeWorkload).join("; ")}.`,
-    );
-  }
+  const wanted = chosenByName(WORKLOADS, describeWorkload, options.only);
   const finish = beginReport("engine");
   const say = (text: string) => process.stderr.write(`${text}\n`);
   const { threads, rounds } = options;
-  const path = await resolveModel(options.model);
+  const path = await modelFile(options, say);
   const { instructionSet, kv } = options;
   const formats = options.formats ?? false;
   const peer =
@@ -90,6 +86,7 @@ async function runEngine(options: EngineBenchOptions): Promise<void> {
       finish({
         settings: {
           model: options.model,
+          format: options.format ?? null,
           threads,
           rounds,
           instructionSet: engine.instructionSet,

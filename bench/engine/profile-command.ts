@@ -1,9 +1,10 @@
-import { resolveModel } from "#streamserve/model/resolve.js";
 import { BenchError } from "../bench-error.js";
 import { higherCeilings, measureMachine } from "../ceilings.js";
+import { chosenByName } from "../options.js";
 import { beginReport, publish } from "../report.js";
 import type { EngineBenchOptions } from "./command.js";
 import { readModelCosts } from "./model-costs.js";
+import { modelFile } from "./model-file.js";
 import { PROFILED_WORKLOADS, profileWorkload } from "./profile.js";
 import { profileFindings } from "./profile-findings.js";
 import { openOwn } from "./rivals.js";
@@ -14,15 +15,10 @@ export async function runProfile(options: EngineBenchOptions): Promise<void> {
   if (options.peer !== undefined || options.formats === true) {
     throw new BenchError("A profile is of our engine alone: leave --peer and --formats out.");
   }
-  const workloads = PROFILED_WORKLOADS.filter(({ name }) => name.includes(options.only ?? ""));
-  if (workloads.length === 0) {
-    throw new BenchError(
-      `No profiled workload's name holds "${options.only}": ${PROFILED_WORKLOADS.map(({ name }) => name).join("; ")}.`,
-    );
-  }
+  const workloads = chosenByName(PROFILED_WORKLOADS, ({ name }) => name, options.only);
   const finish = beginReport("engine --profile");
   const { threads, rounds, instructionSet } = options;
-  const path = await resolveModel(options.model);
+  const path = await modelFile(options, (text) => process.stderr.write(`${text}\n`));
   const { engine, lane, close } = openOwn({ path, threads, instructionSet, kv: options.kv, profile: true });
   try {
     const costs = readModelCosts(path, engine.kvBytes / MOST_KV_TOKENS);
@@ -34,6 +30,7 @@ export async function runProfile(options: EngineBenchOptions): Promise<void> {
     });
     const settings = {
       model: options.model,
+      format: options.format ?? null,
       kv: options.kv,
       threads,
       rounds,
