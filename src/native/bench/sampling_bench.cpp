@@ -50,11 +50,11 @@ std::vector<Case> cases() {
 // Most logits near 0 and some tens far above, as models have it: a normal distribution and a tail. `capped`
 // as Gemma does.
 std::vector<float> make_row(size_t size, std::mt19937& random, bool capped) {
-  std::normal_distribution<float> normal(0, 2.5F);
+  std::normal_distribution<float> normal(0, 2);
   std::exponential_distribution<float> tail(0.5F);
   std::vector<float> row(size);
   for (float& logit : row) logit = normal(random);
-  for (int i = 0; i < 40; ++i) row[random() % size] = 9 + tail(random);
+  for (int i = 0; i < 40; ++i) row[random() % size] = 11 + tail(random);
   if (capped) {
     for (float& logit : row) logit = kCap * std::tanh(logit / kCap);
   }
@@ -89,7 +89,7 @@ void time_draws(const Case& what, size_t vocabulary, bool capped, int draws) {
     kernels.block_peaks(row.data(), row.size(), peaks.data());
     finding.push_back(microseconds(begin));
     const auto middle = Clock::now();
-    drawn += sampler.draw({row, peaks}, i, scratch)->token;
+    drawn += sampler.draw({kernels, row, peaks}, i, scratch)->token;
     drawing.push_back(microseconds(middle));
   }
   std::printf("%7zu%s %-32s %9.1f us, peaks %6.1f us  (%llu)\n", vocabulary, capped ? " capped" : "",

@@ -57,5 +57,25 @@ inline void soft_cap(float* x, size_t count, float cap) {
   if (rest > 0) store_some(x + i, soft_cap_lanes(load_some(x + i, rest), cap), rest);
 }
 
+inline double exp_sum(const float* x, size_t count, float peak, float scale) {
+  const auto terms = [&](const Lanes& values) {
+    return exp_lanes(multiply(subtract(values, broadcast(peak)), broadcast(scale)));
+  };
+  // So few floats are added up that their rounding stays below the rest of the error.
+  constexpr size_t kTogether = size_t{8} * kLanes;
+  double total = 0;
+  size_t i = 0;
+  while (i + kLanes <= count) {
+    Lanes together = zero();
+    for (const size_t end = i + kTogether; i < end && i + kLanes <= count; i += kLanes) {
+      together = add(together, terms(load(x + i)));
+    }
+    total += static_cast<double>(sum(together));
+  }
+  const auto rest = static_cast<uint32_t>(count - i);
+  if (rest > 0) total += static_cast<double>(sum(keep_first(terms(load_some(x + i, rest)), rest, zero())));
+  return total;
+}
+
 }  // namespace
 }  // namespace streamserve

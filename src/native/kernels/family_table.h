@@ -122,6 +122,7 @@ struct FamilyTable {
         .attention_scratch_floats = Attend::scratch_floats,
         .soft_cap = soft_cap,
         .block_peaks = block_peaks,
+        .exp_sum = exp_sum,
         .embed_row = embed_row,
     };
   }

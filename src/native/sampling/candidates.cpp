@@ -62,20 +62,48 @@ double mass(const Candidate& candidate, const Peak& peak, double unit) {
   return std::exp((static_cast<double>(candidate.logit) - peak.logit) / unit);
 }
 
-// Length of the shortest prefix of `sorted` whose mass reaches `wanted`; its whole size + 1 when none does.
-size_t nucleus(const std::vector<Candidate>& sorted, const Peak& peak, double unit, double wanted) {
+// The shortest prefix of `sorted` whose mass reaches `wanted`: its length and mass. Longer than `sorted` when
+// none does.
+struct Prefix {
+  size_t length;
+  double mass;
+};
+Prefix nucleus(const std::vector<Candidate>& sorted, const Peak& peak, double unit, double wanted) {
   double sum = 0;
   for (size_t i = 0; i < sorted.size(); ++i) {
     sum += mass(sorted[i], peak, unit);
-    if (sum >= wanted) return i + 1;
+    if (sum >= wanted) return {i + 1, sum};
   }
-  return sorted.size() + 1;
+  return {sorted.size() + 1, sum};
 }
 
 double total_mass(std::span<const float> logits, const Peak& peak, double unit) {
   double sum = 0;
   for (float logit : logits) sum += std::exp((static_cast<double>(logit) - peak.logit) / unit);
   return sum;
+}
+
+// Top-p over the whole vocabulary. The quick sum of all masses decides, and the exact one where its error
+// could matter: the result is always the exact one's.
+void select_nucleus(const LogitRow& row, const Peak& peak, const SamplingParams& params,
+                    std::vector<Candidate>& out) {
+  const double unit = params.temperature;
+  const double about = params.top_p * row.mass(peak.logit, unit);
+  double least = about * (1 - kExpSumError);
+  double most = about * (1 + kExpSumError);
+  size_t kept = 0;
+  gather_until(row, peak.logit, unit, out, [&](auto& found) {
+    std::sort(found.begin(), found.end(), likelier);
+    Prefix prefix = nucleus(found, peak, unit, least);
+    if (!(least <= most) || (prefix.length <= found.size() && prefix.mass < most)) {
+      least = most = params.top_p * total_mass(row.logits(), peak, unit);
+      prefix = nucleus(found, peak, unit, least);
+    }
+    kept = prefix.length;
+    return kept <= found.size();
+  });
+  // All tokens are in and rounding still kept the sum below: keep them all.
+  out.resize(std::min(out.size(), kept));
 }
 
 }  // namespace
@@ -104,18 +132,10 @@ void select_candidates(const LogitRow& row, const Peak& peak, const SamplingPara
     if (params.top_p < 1) {
       double sum = 0;
       for (const Candidate& candidate : out) sum += mass(candidate, peak, unit);
-      out.resize(std::min(out.size(), nucleus(out, peak, unit, params.top_p * sum)));
+      out.resize(std::min(out.size(), nucleus(out, peak, unit, params.top_p * sum).length));
     }
   } else if (params.top_p < 1) {
-    const double wanted = params.top_p * total_mass(row.logits(), peak, unit);
-    size_t kept = 0;
-    gather_until(row, peak.logit, unit, out, [&](auto& found) {
-      std::sort(found.begin(), found.end(), likelier);
-      kept = nucleus(found, peak, unit, wanted);
-      return kept <= found.size();
-    });
-    // All tokens are in and rounding still kept the sum below: keep them all.
-    out.resize(std::min(out.size(), kept));
+    select_nucleus(row, peak, params, out);
   } else if (params.min_p <= 0) {
     gather(row, -std::numeric_limits<float>::max(), out);
     std::sort(out.begin(), out.end(), likelier);

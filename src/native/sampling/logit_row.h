@@ -16,8 +16,9 @@ inline constexpr size_t logit_blocks(size_t vocabulary) {
 // Does not own its memory.
 class LogitRow {
  public:
-  // `logits` must not be empty, and `peaks` be what Kernels::block_peaks makes of them.
-  LogitRow(std::span<float> logits, std::span<float> peaks) : logits_(logits), peaks_(peaks) {}
+  // `logits` must not be empty, and `peaks` be what block_peaks makes of them.
+  LogitRow(const Kernels& kernels, std::span<float> logits, std::span<float> peaks)
+      : kernels_(&kernels), logits_(logits), peaks_(peaks) {}
 
   size_t size() const { return logits_.size(); }
   size_t blocks() const { return peaks_.size(); }
@@ -31,10 +32,17 @@ class LogitRow {
                            logits_.size() - first < kLogitBlock ? logits_.size() - first : kLogitBlock);
   }
 
+  // Sum of e^((logit - peak) / temperature) over all ids, right to kExpSumError if `peak` is the largest
+  // logit; may be NaN for temperatures next to 0.
+  double mass(float peak, double temperature) const {
+    return kernels_->exp_sum(logits_.data(), logits_.size(), peak, static_cast<float>(1 / temperature));
+  }
+
   // Changes a logit, and the peak of its block if that is another then.
   void set(size_t token, float logit);
 
  private:
+  const Kernels* kernels_;
   std::span<float> logits_;
   std::span<float> peaks_;
 };

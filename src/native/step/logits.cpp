@@ -111,7 +111,8 @@ uint64_t Logits::positions_drawn(uint32_t pass) const {
 LogitRow Logits::logits_of(const BatchRow& row, uint32_t position) const {
   const size_t index = row.first_logits + position - from_;
   const size_t blocks = logit_blocks(config_.vocabulary);
-  return {{logits_.get() + index * config_.vocabulary, config_.vocabulary},
+  return {kernels_,
+          {logits_.get() + index * config_.vocabulary, config_.vocabulary},
           {peaks_.get() + index * blocks, blocks}};
 }
 

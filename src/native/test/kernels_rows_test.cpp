@@ -231,6 +231,27 @@ UNIT_TEST(kernels_find_the_largest_of_each_block_in_all_families) {
   }
 }
 
+UNIT_TEST(kernels_sum_exponentials_near_double_precision_and_equally_in_all_families) {
+  for (const size_t count : {1U, 15U, 16U, 100U, 1000U, 50000U}) {
+    for (const float spread : {0.01F, 1.0F, 5.0F, 40.0F}) {
+      for (const float scale : {0.01F, 0.7F, 1.25F, 50.0F}) {
+        std::vector<float> x = random_floats(count, count);
+        for (float& value : x) value = value * spread + 3;
+        x[count / 3] = -std::numeric_limits<float>::infinity();
+        const float peak = *std::max_element(x.begin(), x.end());
+        if (std::isinf(peak)) continue;
+        double exact = 0;
+        for (const float value : x) exact += std::exp((static_cast<double>(value) - peak) * scale);
+        const double sum = runnable_families().front()->exp_sum(x.data(), count, peak, scale);
+        CHECK_NEAR(sum, exact, kExpSumError / 2 * exact);
+        for (const Kernels* family : runnable_families()) {
+          CHECK_EQUAL(family->exp_sum(x.data(), count, peak, scale), sum);
+        }
+      }
+    }
+  }
+}
+
 UNIT_TEST(kernels_soft_cap_is_near_double_precision_and_equal_in_all_families) {
   for (const float cap : {1.0F, 30.0F, 50.0F}) {
     for (const size_t count : {size_t{1}, size_t{16}, size_t{1003}}) {

@@ -124,7 +124,7 @@ std::optional<Draw> draw_by_blocks(const Situation& situation, const Kernels& ke
   sampler.add_prompt(situation.prompt);
   for (const uint32_t token : situation.outputs) sampler.add_output(token);
   SamplingScratch scratch;
-  return sampler.draw({logits, peaks}, situation.position, scratch);
+  return sampler.draw({kernels, logits, peaks}, situation.position, scratch);
 }
 
 class Chance {
@@ -234,7 +234,7 @@ UNIT_TEST(setting_logits_keeps_the_peaks_true) {
     const auto size = static_cast<uint32_t>(logits.size());
     std::vector<float> peaks(logit_blocks(size));
     kernels.block_peaks(logits.data(), size, peaks.data());
-    LogitRow row(logits, peaks);
+    LogitRow row(kernels, logits, peaks);
     for (int i = 0; i < 50; ++i) {
       const float logit = chance.one_in(10)   ? kInfinity
                           : chance.one_in(10) ? std::nanf("")

@@ -27,7 +27,7 @@ struct OwnedRow {
       : logits(std::move(values)), peaks(logit_blocks(logits.size())) {
     choose_kernels("portable")->block_peaks(logits.data(), logits.size(), peaks.data());
   }
-  LogitRow row() { return {logits, peaks}; }
+  LogitRow row() { return {*choose_kernels("portable"), logits, peaks}; }
 };
 
 std::vector<double> softmax(const std::vector<float>& logits, double temperature) {
