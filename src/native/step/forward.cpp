@@ -16,6 +16,10 @@ constexpr uint32_t kMostBlock = 42;
 // Tokens of a chunk where every token is work of its own, at most: fewer where cores would have none.
 constexpr uint32_t kTokensAChunk = 16;
 
+// Shares of a matrix for each core where tokens are few: memory is waited for then, which gives more in long
+// runs.
+constexpr uint32_t kLongSharesACore = 3;
+
 uint32_t tokens_a_chunk(uint32_t tokens, uint32_t cores) {
   return std::max(1U, std::min(kTokensAChunk, divide_up(tokens, cores)));
 }
@@ -84,14 +88,15 @@ void Forward::plan_shares(uint32_t cores) {
     if (!packs_alone_) add_tokens(stage, layer);
   };
   const auto add_shares = [&](Stage stage, uint32_t layer, uint32_t most) {
-    add(stage, layer, std::min(most, kChunksACore * cores));
+    add(stage, layer, std::min(most, (packs_alone_ ? kLongSharesACore : kChunksACore) * cores));
   };
   const bool branches = model_.weights().branches();
   add_tokens(Stage::kEmbed, 0);
   for (uint32_t l = 0; l < config_.layers; ++l) {
     const LayerWeights& w = model_.weights().layers()[l];
     add_pack(Stage::kPackAttentionInput, l);
-    add_shares(Stage::kProject, l, layers_.project_parts());
+    // Heads differ in length: more shares even that out.
+    add(Stage::kProject, l, std::min(layers_.project_parts(), kChunksACore * cores));
     add(Stage::kAttend, l, attention_.chunks());
     add_pack(Stage::kPackAttended, l);
     add_shares(Stage::kAttentionOut, l, most_shares(w.attention_out.weights));
