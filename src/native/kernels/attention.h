@@ -49,6 +49,33 @@ inline Lanes scaled(const Lanes& x, const uint16_t* part, uint32_t head_dim, uin
   }
 }
 
+// sums[r][v] += factors[r * kStride] * vector(v), for all r and v, vector after vector where there are few
+// registers: then no more than one vector and one factor is held beside the sums.
+template <size_t kStride, uint32_t kRows, uint32_t kSpan, typename Vector>
+inline __attribute__((always_inline)) void multiply_add(Lanes (&sums)[kRows][kSpan], const float* factors,
+                                                        Vector vector) {
+  if constexpr (kFewRegisters) {
+#pragma GCC unroll 16
+    for (uint32_t v = 0; v < kSpan; v++) {
+      // Else compilers keep all factors in registers, and sums in memory.
+      asm("" : "+r"(factors));
+      const Lanes x = vector(v);
+#pragma GCC unroll 16
+      for (uint32_t r = 0; r < kRows; r++) sums[r][v] = fused(broadcast(factors[r * kStride]), x, sums[r][v]);
+    }
+  } else {
+    Lanes x[kSpan];
+#pragma GCC unroll 16
+    for (uint32_t v = 0; v < kSpan; v++) x[v] = vector(v);
+#pragma GCC unroll 16
+    for (uint32_t r = 0; r < kRows; r++) {
+      const Lanes factor = broadcast(factors[r * kStride]);
+#pragma GCC unroll 16
+      for (uint32_t v = 0; v < kSpan; v++) sums[r][v] = fused(factor, x[v], sums[r][v]);
+    }
+  }
+}
+
 // Some rows of a task over one segment.
 template <uint32_t kRows, KvFormat kFormat, uint32_t kRegisters>
 class SegmentPass {
@@ -155,17 +182,10 @@ class SegmentPass {
       for (uint32_t v = 0; v < kWide; v++) s[r][v] = zero();
     }
     for (uint32_t d = 0; d < head_dim_; d++) {
-      Lanes k[kWide];
-#pragma GCC unroll 16
-      for (uint32_t v = 0; v < kWide; v++)
-        k[v] = load_kv<kFormat>(part, d * kKvBlockTokens + (vector + v) * kLanes);
       if (vector == 0) __builtin_prefetch(ahead + size_t{d} * kKvBlockTokens * kElement);
-#pragma GCC unroll 16
-      for (uint32_t r = 0; r < kRows; r++) {
-        const Lanes q = broadcast(queries_[d * kRows + r]);
-#pragma GCC unroll 16
-        for (uint32_t v = 0; v < kWide; v++) s[r][v] = fused(q, k[v], s[r][v]);
-      }
+      multiply_add<1>(s, queries_ + d * kRows, [&](uint32_t v) {
+        return load_kv<kFormat>(part, d * kKvBlockTokens + (vector + v) * kLanes);
+      });
     }
 #pragma GCC unroll 16
     for (uint32_t r = 0; r < kRows; r++) {
@@ -266,16 +286,9 @@ class SegmentPass {
         const size_t at = size_t{token % kKvBlockTokens} * head_dim_ * kElement;
 #pragma GCC unroll 16
         for (uint32_t v = 0; v < kSpan * kLanes * kElement; v += kLine) __builtin_prefetch(ahead + at + v);
-        Lanes value[kSpan];
-#pragma GCC unroll 16
-        for (uint32_t v = 0; v < kSpan; v++)
-          value[v] = load_kv<kFormat>(part, (token % kKvBlockTokens) * head_dim_ + d + v * kLanes);
-#pragma GCC unroll 16
-        for (uint32_t r = 0; r < kCount; r++) {
-          const Lanes weight = broadcast(p[r * kAttentionSegment + token]);
-#pragma GCC unroll 16
-          for (uint32_t v = 0; v < kSpan; v++) o[r][v] = fused(weight, value[v], o[r][v]);
-        }
+        multiply_add<kAttentionSegment>(o, p + token, [&](uint32_t v) {
+          return load_kv<kFormat>(part, (token % kKvBlockTokens) * head_dim_ + d + v * kLanes);
+        });
       }
     }
 #pragma GCC unroll 16

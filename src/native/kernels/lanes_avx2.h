@@ -11,6 +11,7 @@ namespace streamserve {
 namespace {
 
 inline constexpr uint32_t kLanes = 16;
+inline constexpr bool kFewRegisters = true;
 
 struct Lanes {
   __m256 low;

@@ -10,6 +10,7 @@ namespace streamserve {
 namespace {
 
 inline constexpr uint32_t kLanes = 16;
+inline constexpr bool kFewRegisters = false;
 
 using Lanes = __m512;
 

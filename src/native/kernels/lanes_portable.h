@@ -15,6 +15,8 @@ namespace streamserve {
 namespace {
 
 inline constexpr uint32_t kLanes = 16;
+// Whether six Lanes of sums leave so few registers that what they are made from can't be kept there.
+inline constexpr bool kFewRegisters = false;
 
 struct Lanes {
   float at[kLanes];
