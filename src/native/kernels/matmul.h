@@ -141,7 +141,16 @@ inline void run_matmul(const PanelKernel* kernels, uint32_t widest, const Packed
   }
 }
 
-// The same where tiles are expanded: `kernels` are those of the working packing.
+// read_ahead() for a piece of a tile that is about to be expanded.
+template <Packing kPacking>
+inline void read_piece_ahead(const uint8_t* tile, uint32_t group, uint32_t groups, size_t streamed) {
+  constexpr size_t kGroupBytes = unit_bytes(kPacking) / unit_groups(kPacking);
+  const size_t at = group * kGroupBytes + kReadAheadBytes;
+  if (at >= streamed) return;
+  for (size_t line = 0; line < groups * kGroupBytes; line += 64) __builtin_prefetch(tile + at + line);
+}
+
+// run_matmul() where tiles are expanded: `kernels` are those of the working packing.
 template <Packing kPacking, uint32_t kWidest>
 inline void run_expanded_matmul(const PanelKernel* kernels, const PackedMatrix& w, const Activations& a,
                                 uint32_t tile_begin, uint32_t tile_end, float* out, size_t stride,
@@ -158,9 +167,12 @@ inline void run_expanded_matmul(const PanelKernel* kernels, const PackedMatrix& 
   for (uint32_t panel_begin = 0; panel_begin < split.panels; panel_begin += run) {
     const uint32_t panel_end = split.panels - panel_begin < run ? split.panels : panel_begin + run;
     for (uint32_t tile = tile_begin; tile < tile_end; tile++) {
-      const uint8_t* packed = w.data + tile * tile_bytes(kPacking, w.cols);
+      const size_t bytes_a_tile = tile_bytes(kPacking, w.cols);
+      const uint8_t* packed = w.data + tile * bytes_a_tile;
+      const size_t streamed = panel_begin == 0 ? (tile_end - tile) * bytes_a_tile : 0;
       for (uint32_t group = 0; group < groups; group += piece) {
         const uint32_t here = groups - group < piece ? groups - group : piece;
+        read_piece_ahead<kPacking>(packed, group, here, streamed);
         expand_groups<kPacking>(packed, group, here, expanded);
         float* sums = waiting;
         for (uint32_t panel = panel_begin; panel < panel_end; panel++) {
