@@ -150,6 +150,7 @@ test("a step's breakdown adds up, and leaves out the steps that were disturbed",
   const [compute, wait, calls, whole] = rows.slice(2).map((row) => Number(row[1]));
   expect(compute).toBe(9);
   expect(compute! + wait! + calls!).toBeCloseTo(whole!);
+  expect(rows.at(-1)!.slice(1)).toEqual([9, 90, NaN, NaN, expect.closeTo(4 / 9), expect.closeTo(100 / 9)]);
   expect(figures[0]).toMatchObject({
     kind: "roofline",
     series: [

@@ -64,8 +64,29 @@ function stepTable(breakdown: StepBreakdown, ceilings: MachineCeilings): Table {
       alone("waiting for a core", waitMs),
       alone("the calls", wallMs - computeMs - waitMs),
       alone("step", wallMs),
+      productsRow(operations, wallMs, ceilings),
     ],
   };
+}
+
+/** How well products of quantised matrices use the int8 peak, taken together: what a step adds is not theirs. */
+function productsRow(
+  operations: readonly OperationProfile[],
+  wallMs: number,
+  ceilings: MachineCeilings,
+): Table["rows"][number] {
+  const products = operations.filter(({ int8Macs }) => int8Macs > 0);
+  const ms = products.reduce((sum, product) => sum + product.ms, 0);
+  const macs = products.reduce((sum, product) => sum + product.int8Macs, 0);
+  return [
+    "of it, products of quantised matrices",
+    ms,
+    (ms * 100) / wallMs,
+    Number.NaN,
+    Number.NaN,
+    ms > 0 ? macs / ms / 1e6 : Number.NaN,
+    ms > 0 ? (macs * 100_000) / ms / ceilings.int8 : Number.NaN,
+  ];
 }
 
 function roofline(breakdowns: readonly StepBreakdown[], ceilings: MachineCeilings): RooflineFigure {
