@@ -20,6 +20,7 @@ const CONSTANTS = {
   burden: 1,
   firstTokenWeight: 1,
   othersShare: 0.5,
+  unevenShare: 0,
   directTokens: 0,
   directCaution: 1,
   balanced: false,
@@ -229,6 +230,38 @@ describe("FlowGuard and cached prefixes", () => {
     expect(guard.choose(query, 0)?.pair).toBe(1);
   });
 
+  test("a cached prefix does not bind requests to a pair where answers are far slower than elsewhere", () => {
+    const query = { ...QUERY, promptTokens: 1000, cached: [900, 0, 0, 0, 0, 0, 0, 0] };
+    const chosen = (unevenShare: number) => {
+      const guard = guardOf(8, { unevenShare });
+      guard.decode(0, decode(6, { contextTokens: 25_000 }), 0);
+      // The first decision finds out how fast the others are.
+      guard.choose(query, 0);
+      return guard.choose(query, 0)?.pair;
+    };
+    expect(chosen(0)).toBe(0);
+    expect(chosen(15)).not.toBe(0);
+  });
+
+  test("what is found in a cache counts as context from the moment it is sent until the lane has it", () => {
+    const guard = guardOf(1);
+    const before = guard.tokenMs(0);
+    guard.sent(0, { ...QUERY, promptTokens: 1000, cached: [990] });
+    guard.sent(0, { ...QUERY, promptTokens: 1000, cached: [990] });
+    // A row and a thousand tokens of context each, at a millisecond either.
+    expect(guard.tokenMs(0)).toBeCloseTo(before + 4, 6);
+    guard.prefill(0, prefill(0, { taken: 20, contextTokens: 2000 }), 0);
+    expect(guard.tokenMs(0)).toBeCloseTo(before + 4, 6);
+    guard.prefill(0, prefill(0, { taken: 20 }), 0);
+    expect(guard.tokenMs(0)).toBeCloseTo(before + 2, 6);
+  });
+
+  test("a prompt goes where no rows wait for it in the prefill lane", () => {
+    const guard = guardOf(2);
+    guard.prefill(0, prefill(0, { keptRows: 5, keptTaken: 5 }), 0);
+    expect(guard.choose(QUERY, 0)?.pair).toBe(1);
+  });
+
   test("speculation that draws more tokens a step makes a pair's tokens cheaper", () => {
     const guard = guardOf(2);
     guard.decode(1, decode(0, { drawnPerRow: 2 }), 0);
@@ -335,6 +368,23 @@ describe("the pace of many lanes", () => {
     expect(pace.factor(2) / scale).toBeCloseTo(3, 1);
     expect(pace.secondMs / pace.fixedMs).toBeCloseTo(0.3 / 8, 2);
     expect(scale * (pace.fixedMs + 10 * pace.firstMs + 20 * pace.secondMs)).toBeCloseTo(14.5, 0);
+  });
+
+  test("steps that are now and then far too long, of rows much alike, do not make it run away", () => {
+    const pace = new Pace(64, { fixedMs: 9, firstMs: 0.09, secondMs: 0.09 });
+    let state = 1;
+    const draw = () => {
+      state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+      return state / 2 ** 32;
+    };
+    for (let i = 0; i < 40_000; i++) {
+      const rows = 1 + Math.floor(4 * draw());
+      const context = rows * (1 + 0.01 * draw());
+      const odd = draw() < 0.1 ? 1 + 30 * draw() : 1;
+      pace.observe(Math.floor(64 * draw()), rows, context, (8.3 + 0.1 * rows + 0.3 * context) * odd);
+      // The longest steps take 300 ms, and the mean one 25.
+      expect(pace.fixedMs + rows * (pace.firstMs + pace.secondMs)).toBeLessThan(100);
+    }
   });
 
   test("is never led to nonsense by odd reports", () => {

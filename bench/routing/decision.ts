@@ -17,11 +17,12 @@ export const CONSTANTS: FlowGuardConstants = {
   burden: 6,
   firstTokenWeight: 4,
   othersShare: 0.2,
+  unevenShare: 15,
   directTokens: 128,
   directCaution: 12,
   balanced: true,
   lendPressure: 2,
-  lendSteps: 3,
+  lendSteps: 10,
 };
 
 export interface DecisionTimes {

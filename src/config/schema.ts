@@ -231,13 +231,18 @@ const router = z
     /** Weight of what a pair's rows lose by one more, beside what the new one gets. */
     othersShare: z.number().nonnegative().default(0.2),
     /**
+     * Weight of how far a pair's time per token is above the mean of all pairs, squared, as a share of that mean: what
+     * holds back a gain in first tokens, or a cached prefix, from making all answers of a pair slow.
+     */
+    unevenShare: z.number().nonnegative().default(15),
+    /**
      * A prompt of which so many tokens or fewer must be computed may go straight to the decode lane, where that is
      * predicted to be faster even with what it costs the rows there. 0: none does.
      */
     directTokens: z.number().int().nonnegative().default(128),
     /**
-     * Weight of what the rows there wait for it, beside what its first token gains: above 1, for the gain is many
-     * times one request's and the loss falls on the same few slow steps.
+     * Weight of what rows wait for prompts in their own lane, beside what a first token gains: above 1, for the gain is
+     * many times one request's and the loss falls on the same few slow steps.
      */
     directCaution: z.number().nonnegative().default(12),
     /**
@@ -246,7 +251,7 @@ const router = z
      */
     lendPressure: z.number().min(1).default(2),
     /** With `roles` balanced: a pair's decode lane computes prompts of any length once so many whole steps of them wait. */
-    lendSteps: z.number().positive().default(3),
+    lendSteps: z.number().positive().default(10),
     /** Tokens by which the router tells cached prefixes apart: few enough to matter, many enough to be quick. */
     prefixGrainTokens: count.default(128),
     /** Prefix grains that the router remembers, at most: some 100 bytes each. */

@@ -116,7 +116,8 @@ export class FlowGuard {
 
   /** Accounts for a request sent to a pair: it counts as queued there until the lanes' reports include it. */
   sent(pair: number, query: RouteQuery, way: Way = SPLIT): void {
-    this.#signals.sent(pair, this.uncached(pair, query), query.blocks, way);
+    const uncached = this.uncached(pair, query);
+    this.#signals.sent(pair, uncached, query.promptTokens - uncached, query.blocks, way);
   }
 
   /** Prompt tokens that the pair has to compute. */
@@ -140,15 +141,13 @@ export class FlowGuard {
     return (steps * step + this.#promptMs(tokens)) * s.decodePace.factor(pair);
   }
 
-  /** Predicted time per output token with this request among the rows, in milliseconds. */
+  /** Predicted time per output token with one row more, that has no context yet, in milliseconds. */
   tokenMs(pair: number): number {
     const s = this.#signals;
     const rows = this.requests(pair) + 1;
     const turns = Math.max(1, rows / this.constants.maxRows);
-    const context = s.context[pair]! + s.ahead[pair]! + s.prefillContext[pair]!;
-    return (
-      (s.decodeStepMs(rows / turns, context, turns) * s.decodePace.factor(pair) * turns) / s.drawn[pair]!
-    );
+    const ms = s.decodeStepMs(rows / turns, s.rowContext[pair]!, turns);
+    return (ms * s.decodePace.factor(pair) * turns) / s.drawn[pair]!;
   }
 
   /** Requests in the pair's lanes or on their way there, but for those that its prefill lane decodes. */
@@ -208,10 +207,16 @@ export class FlowGuard {
 
   /** The output in the prefill lane. What the rows that it keeps lose counts beside what this one gets. */
   #keptCost(pair: number, query: RouteQuery, now: number): number {
-    const rows = this.#signals.kept(pair);
-    const own = this.#keptTokenMs(pair, 1, query.promptTokens, now);
+    const s = this.#signals;
+    const { outputTokens, promptTokens } = query;
+    const rows = s.kept(pair);
+    const own = this.#keptTokenMs(pair, 1, promptTokens, now);
     const others = rows * (own - this.#keptTokenMs(pair, 0, 0, now));
-    return query.outputTokens * (own + this.constants.othersShare * others);
+    const { othersShare, directCaution, stepTokens } = this.constants;
+    const all = outputTokens * (own + othersShare * others + this.#split.unevenMs(own));
+    // It may stand still behind the prompts that wait, and behind one that comes: the slowest answers are such.
+    const behind = s.ahead[pair]! + s.busyShare(pair, now) * stepTokens;
+    return all + directCaution * this.#promptMs(behind);
   }
 
   /** Fills in the predicted cost of every pair, 0 or more, endless where a lane is down; returns the least. */
@@ -222,8 +227,7 @@ export class FlowGuard {
     const costs = this.#cost;
     const { roles } = this;
     const { factors } = prefillPace;
-    // What the computation of its prompt costs those who come later.
-    const burdenMs = (burden * prefillPace.firstMs) / 1000;
+    const promptMs = prefillPace.firstMs / 1000;
     this.#split.work(query, now);
     let least = Number.POSITIVE_INFINITY;
     for (let pair = 0; pair < costs.length; pair++) {
@@ -233,7 +237,9 @@ export class FlowGuard {
         if (roles.keeps(pair)) output = Math.min(output, this.#keptCost(pair, query, now));
         first = fused ? this.directMs(pair, query) : Math.min(first, this.#directCost(pair, query));
       }
-      const cost = output + burdenMs * uncached[pair]! * factors[pair]! + firstTokenWeight * first;
+      // What the computation of its prompt costs those who come later, and the rows that the lane keeps.
+      const delayed = burden + this.#signals.kept(pair);
+      const cost = output + delayed * promptMs * uncached[pair]! * factors[pair]! + firstTokenWeight * first;
       costs[pair] = alive[pair] === 3 ? cost : Number.POSITIVE_INFINITY;
       if (costs[pair]! < least) least = costs[pair]!;
     }

@@ -11,6 +11,8 @@ export interface PacePrior {
 }
 
 const SIZE = 3;
+/** All weights, a bit each. */
+const ALL = (1 << SIZE) - 1;
 /** Reports over which the common model is learnt: about a thousand. */
 const FORGETTING = 0.999;
 /** Doubt in the prior, as the square of its share. */
@@ -28,7 +30,10 @@ export class Pace {
   readonly #limit: Float64Array;
   readonly #gain = new Float64Array(SIZE);
   readonly #x = new Float64Array(SIZE);
+  /** Fading mean of measured over predicted, of each lane; 0: it has not reported. Their sum, and how many they are. */
   readonly #measured: Float64Array;
+  #sum = 0;
+  #known = 0;
   /** How many times longer each lane takes than the common pace: 1 where the difference may be noise. */
   readonly factors: Float64Array;
 
@@ -39,7 +44,7 @@ export class Pace {
     this.#weights = Float64Array.of(prior.fixedMs, prior.firstMs, prior.secondMs);
     this.#limit = this.#weights.map((weight) => DOUBT * Math.max(weight * weight, 1e-12));
     for (let i = 0; i < SIZE; i++) this.#covariance[i * SIZE + i] = this.#limit[i]!;
-    this.#measured = new Float64Array(lanes).fill(1);
+    this.#measured = new Float64Array(lanes);
     this.factors = new Float64Array(lanes).fill(1);
   }
 
@@ -71,8 +76,13 @@ export class Pace {
     const w = this.#weights;
     const predicted = w[0]! + w[1]! * first + w[2]! * second;
     const ratio = Math.min(MOST_FACTOR, Math.max(LEAST_FACTOR, ms / Math.max(predicted, 1e-6)));
-    const factor = this.#measured[lane]! + (ratio - this.#measured[lane]!) * NEWEST;
-    this.#measured[lane] = factor;
+    const before = this.#measured[lane]!;
+    const measured = before === 0 ? 1 + (ratio - 1) * NEWEST : before + (ratio - before) * NEWEST;
+    this.#measured[lane] = measured;
+    this.#sum += measured - before;
+    if (before === 0) this.#known++;
+    // What all lanes have in common is the model's to learn: left in the factors, nothing would hold the two together.
+    const factor = (measured * this.#known) / this.#sum;
     this.factors[lane] = Math.abs(factor - 1) <= LIKE_OTHERS ? 1 : factor;
     this.#learn(ms / this.factor(lane), predicted);
   }
@@ -81,24 +91,58 @@ export class Pace {
     const x = this.#x;
     const p = this.#covariance;
     // Steps scatter by some percent of their length.
-    let spread = FORGETTING * Math.max(1e-6, (0.05 * predicted) ** 2);
-    for (let i = 0; i < SIZE; i++) {
-      let sum = 0;
-      for (let j = 0; j < SIZE; j++) sum += p[i * SIZE + j]! * x[j]!;
-      this.#gain[i] = sum;
-      spread += sum * x[i]!;
-    }
-    const miss = ms - predicted;
-    for (let i = 0; i < SIZE; i++) {
-      this.#weights[i] = Math.max(0, this.#weights[i]! + (this.#gain[i]! / spread) * miss);
-    }
+    const scatter = FORGETTING * Math.max(1e-6, (0.05 * predicted) ** 2);
+    this.#move(ms - predicted, scatter);
+    const spread = this.#project(ALL, scatter);
     for (let i = 0; i < SIZE; i++) {
       for (let j = 0; j < SIZE; j++) {
-        const next = (p[i * SIZE + j]! - (this.#gain[i]! * this.#gain[j]!) / spread) / FORGETTING;
-        // Reports all alike teach nothing about other directions: their doubt must not grow for ever.
-        const most = Math.sqrt(this.#limit[i]! * this.#limit[j]!);
-        p[i * SIZE + j] = Math.min(most, Math.max(-most, next));
+        p[i * SIZE + j]! = (p[i * SIZE + j]! - (this.#gain[i]! * this.#gain[j]!) / spread) / FORGETTING;
       }
+      // Reports all alike teach nothing about other directions: their doubt must not grow for ever. Rows and columns
+      // shrink together, so that this stays a covariance.
+      const doubt = p[i * SIZE + i]!;
+      x[i] = doubt > this.#limit[i]! ? Math.sqrt(this.#limit[i]! / doubt) : 1;
     }
+    for (let i = 0; i < SIZE; i++) for (let j = 0; j < SIZE; j++) p[i * SIZE + j]! *= x[i]! * x[j]!;
+  }
+
+  /**
+   * Moves the weights towards a measured step that was missed by `miss`. No weight falls below 0; one that is there and
+   * would fall is left out and the others move without it, so that the prediction always comes nearer.
+   */
+  #move(miss: number, scatter: number): void {
+    const w = this.#weights;
+    let free = ALL;
+    for (let i = 0; i < SIZE; i++) {
+      const spread = this.#project(free, scatter);
+      let least = 1;
+      let stuck = 0;
+      for (let k = 0; k < SIZE; k++) {
+        const step = ((free >> k) & 1) * (this.#gain[k]! / spread) * miss;
+        if (step >= 0) continue;
+        if (w[k] === 0) stuck |= 1 << k;
+        else least = Math.min(least, -w[k]! / step);
+      }
+      if (stuck === 0) {
+        for (let k = 0; k < SIZE; k++) {
+          const step = ((free >> k) & 1) * (this.#gain[k]! / spread) * miss;
+          w[k] = Math.max(0, w[k]! + least * step);
+        }
+        return;
+      }
+      free &= ~stuck;
+    }
+  }
+
+  /** The gain of those weights that are `free`, one bit each; returns what its products are to be divided by. */
+  #project(free: number, scatter: number): number {
+    let spread = scatter;
+    for (let i = 0; i < SIZE; i++) {
+      let sum = 0;
+      for (let j = 0; j < SIZE; j++) sum += ((free >> j) & 1) * this.#covariance[i * SIZE + j]! * this.#x[j]!;
+      this.#gain[i] = sum;
+      spread += ((free >> i) & 1) * sum * this.#x[i]!;
+    }
+    return spread;
   }
 }

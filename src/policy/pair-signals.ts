@@ -86,12 +86,16 @@ export class PairSignals {
   readonly ahead: Float64Array;
   /** Requests in a pair's lanes or on their way there, but for those that its prefill lane decodes. */
   readonly requests: Float64Array;
+  /** Tokens in KV of the rows that the decode lane has, or will have once the prompts before it are computed. */
+  readonly rowContext: Float64Array;
   /** Requests in a pair's decode lane. */
   readonly rows: Float64Array;
   readonly #queued: Float64Array;
   readonly #prefillTaken: Float64Array;
   readonly #prefillSent: Float64Array;
   readonly #prefillEnded: Float64Array;
+  /** Prompt tokens that a cache is to hold, of requests that the prefill lane has not said it took. */
+  readonly #foundSent: Float64Array;
   readonly #busyMs: Float64Array;
   readonly #busyShare: Float64Array;
   readonly #keptRows: Float64Array;
@@ -130,6 +134,8 @@ export class PairSignals {
     this.#prefillTaken = column();
     this.#prefillSent = column();
     this.#prefillEnded = column();
+    this.#foundSent = column();
+    this.rowContext = column();
     this.#busyMs = column();
     this.#busyShare = column();
     this.#keptRows = column();
@@ -148,6 +154,9 @@ export class PairSignals {
     if ((this.alive[pair]! & 1) === 0) this.up(pair, "prefill");
     this.#queued[pair] = signal.queuedTokens;
     this.prefillContext[pair] = signal.contextTokens;
+    // What was found goes the way of what was not: the lane counts only that.
+    const untold = Math.max(1, this.#prefillSent[pair]! - this.#prefillTaken[pair]!);
+    this.#foundSent[pair]! *= Math.max(0, Math.min(1, (this.#prefillSent[pair]! - signal.taken) / untold));
     this.#prefillTaken[pair] = signal.taken;
     // More taken than sent: counted across a restart of this router or the lane. Nothing is under way then.
     if (signal.taken > this.#prefillSent[pair]!) this.#prefillSent[pair] = signal.taken;
@@ -199,6 +208,7 @@ export class PairSignals {
       this.#prefillSent[pair] = 0;
       this.#prefillTaken[pair] = 0;
       this.#prefillEnded[pair] = 0;
+      this.#foundSent[pair] = 0;
       this.#busyMs[pair] = 0;
       this.#keptRows[pair] = 0;
       this.keptContext[pair] = 0;
@@ -220,7 +230,14 @@ export class PairSignals {
   }
 
   /** A request was sent: it counts as queued there until the lanes' reports include it. */
-  sent(pair: number, uncachedTokens: number, blocks: number, { direct, keep }: Way): void {
+  sent(
+    pair: number,
+    uncachedTokens: number,
+    foundTokens: number,
+    blocks: number,
+    { direct, keep }: Way,
+  ): void {
+    if (!direct && !keep) this.#foundSent[pair]! += foundTokens;
     const column = direct ? this.#directSent : this.#prefillSent;
     column[pair]! += uncachedTokens;
     const rows = keep ? this.#keptSent : this.#decodeSent;
@@ -259,6 +276,12 @@ export class PairSignals {
     // `decodeSent` counts from routing, `taken` from adoption: the difference is in prefill or on its way.
     const coming = Math.max(0, this.#decodeSent[pair]! - this.#decodeTaken[pair]!);
     this.requests[pair] = this.rows[pair]! + coming;
+    this.rowContext[pair] =
+      this.context[pair]! +
+      this.ahead[pair]! +
+      this.prefillContext[pair]! +
+      this.#foundSent[pair]! +
+      this.directAhead(pair);
   }
 
   #observeBusy(pair: number, busyMs: number, now: number): void {

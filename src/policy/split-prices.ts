@@ -25,6 +25,8 @@ export interface SplitConstants {
   readonly missingBlockMs: number;
   /** Weight of what the rows already in a lane lose beside what the new one gets. */
   readonly othersShare: number;
+  /** Weight of how far a pair's time per token is above the mean of all, squared, as a share of that mean. */
+  readonly unevenShare: number;
 }
 
 /** Lateness of which nothing new is heard is half as much after this time, in milliseconds: some requests' life. */
@@ -42,6 +44,8 @@ export class SplitPrices {
   readonly firstMs: Float64Array;
   /** The output, in milliseconds, by pair. What the rows already there lose counts beside what this one gets. */
   readonly outputMs: Float64Array;
+  /** Mean over the pairs of the time per token that one more row would have, at the last decision; 0: none yet. */
+  #meanTokenMs = 0;
 
   /** `pools[pair]`: the KV pool of that pair. */
   constructor(
@@ -93,21 +97,44 @@ export class SplitPrices {
     }
   }
 
+  /**
+   * What a time per token above the mean of all pairs costs besides, a token. A sum of delays forgets its tail: a pair
+   * whose answers all are slow would be worth a cached prefix to every request, one by one.
+   */
+  unevenMs(tokenMs: number): number {
+    const mean = this.#meanTokenMs;
+    const above = tokenMs - mean;
+    return above > 0 && mean > 0 ? (this.constants.unevenShare * above * above) / mean : 0;
+  }
+
   #workOutput({ promptTokens, outputTokens }: RouteQuery, from: number, to: number): void {
     const { outputMs } = this;
     const { maxRows, othersShare } = this.constants;
-    const { requests, context, ahead, prefillContext, drawn, decodePace: pace } = this.signals;
+    const { alive, requests, rowContext, drawn, decodePace: pace } = this.signals;
     const { factors, fixedMs } = pace;
     const rowMs = pace.firstMs;
     const contextMs = pace.secondMs / 1000;
-    const others = othersShare * (rowMs + contextMs * promptTokens);
+    const ownMs = contextMs * promptTokens;
+    const others = othersShare * (rowMs + ownMs);
+    let sum = 0;
+    let living = 0;
     for (let pair = from; pair < to; pair++) {
       const rows = requests[pair]!;
-      const held = context[pair]! + ahead[pair]! + prefillContext[pair]!;
-      let ms = fixedMs + rowMs * (rows + 1) + contextMs * (held + promptTokens) + others * rows;
-      // What does not fit a step waits for others in turn.
-      if (rows >= maxRows) ms += (fixedMs * (rows + 1 - maxRows + othersShare * rows)) / maxRows;
-      outputMs[pair] = (outputTokens * ms * factors[pair]!) / drawn[pair]!;
+      const speed = factors[pair]! / drawn[pair]!;
+      let step = fixedMs + rowMs * (rows + 1) + contextMs * rowContext[pair]!;
+      let delay = others * rows;
+      if (rows >= maxRows) {
+        // What does not fit a step waits for others in turn.
+        step += (fixedMs * (rows + 1 - maxRows)) / maxRows;
+        delay += (fixedMs * othersShare * rows) / maxRows;
+      }
+      const own = (step + ownMs) * speed;
+      outputMs[pair] = outputTokens * (own + delay * speed + this.unevenMs(own));
+      if (alive[pair] !== 3) continue;
+      sum += step * speed;
+      living++;
     }
+    // A look at one pair says nothing of the others.
+    if (living > 0 && to - from === this.pools.length) this.#meanTokenMs = sum / living;
   }
 }
