@@ -327,8 +327,10 @@ void bench_long(const Kernels& kernels, Team& team, KvFormat format) {
 }
 
 void bench_rows(const Kernels& kernels) {
-  for (const auto& [tokens, cols] :
+  for (const auto& shape :
        {std::pair{1U, 576U}, {2U, 576U}, {8U, 576U}, {9U, 576U}, {70U, 576U}, {70U, 1536U}}) {
+    const uint32_t tokens = shape.first;
+    const uint32_t cols = shape.second;
     const std::vector<float> x = random_floats(static_cast<size_t>(tokens) * cols);
     const std::vector<float> weight = random_floats(cols);
     const Bytes panel =
