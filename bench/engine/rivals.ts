@@ -61,10 +61,13 @@ export function openOwn({ profile = false, ...options }: OwnOptions) {
   };
 }
 
+/** Runs a workload once. A prompt that does not count goes before a prefill, as in llama-bench: a peer ran just now. */
 export function runOurs(lane: LaneWorkload, workload: Workload): number {
-  return workload.kind === "prefill"
-    ? lane.prefill(workload.tokens)
-    : lane.decode(workload.sequences, workload.promptTokens, workload.outputTokens);
+  if (workload.kind === "decode") {
+    return lane.decode(workload.sequences, workload.promptTokens, workload.outputTokens);
+  }
+  lane.prefill(workload.tokens);
+  return lane.prefill(workload.tokens);
 }
 
 export interface RivalOptions {

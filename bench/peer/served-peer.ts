@@ -51,7 +51,13 @@ export class ServedPeer {
     return ((await this.#answer()) as { description: string }).description;
   }
 
+  /** Runs a workload once. A prompt that does not count goes before a prefill: others ran just now. */
   async run(workload: Workload): Promise<PeerAnswer> {
+    if (workload.kind === "prefill") await this.#ask(workload);
+    return this.#ask(workload);
+  }
+
+  async #ask(workload: Workload): Promise<PeerAnswer> {
     const request =
       workload.kind === "prefill"
         ? { sequences: 1, promptTokens: workload.tokens, outputTokens: 0 }
