@@ -12,7 +12,7 @@ import type { Calibrations } from "./step-cost-priors.js";
 /** Times of steps kept between starts, beside the packed weights: lanes learn on from them, so they need not be fresh. */
 
 /** Raise it when kernels or what is timed change so much that old times mislead. */
-const VERSION = 1;
+const VERSION = 2;
 const SUFFIX = ".step-costs.json";
 /** One a model and configuration, a kilobyte each; the oldest go. */
 const MOST_FILES = 64;

@@ -58,6 +58,15 @@ const MARGIN = 0.01;
 const PROBE_STEPS = 32;
 const CONTESTED = 0.2;
 
+/**
+ * After so many steps without a draft some are verified that would pay if a draft cost no more than `CHEAPEST` of the plain
+ * step. Steps whose size is never seen keep the price once believed, and times taken on a busy machine, which are kept
+ * between starts, can be ten times too high. It costs half a step in one of 128 at worst.
+ */
+const TRIAL_STEPS = 128;
+/** Less than a draft has cost on any processor measured: 6 to 12% of the step of one row. */
+const CHEAPEST = 0.05;
+
 /** Drafts that are taken to hold as promised, and what a step takes away from older ones. */
 const PAR = 5;
 const FADING = 0.01;
@@ -89,6 +98,8 @@ export class LaneSpeculation {
   #startedAt = Number.NEGATIVE_INFINITY;
   /** Number of the last plain step, by the binary logarithm of its rows. */
   readonly #plainSteps: number[] = [];
+  /** Number of the last step with drafts, likewise. */
+  readonly #draftedSteps: number[] = [];
 
   constructor(
     readonly options: SpeculationOptions,
@@ -112,14 +123,21 @@ export class LaneSpeculation {
       return this.overheadMs + this.cost.predict(shape);
     };
     const given = this.#givenDepths(rows);
-    const least = given ? leastSurvival : Math.max(leastSurvival, priceOf(rows.length, most, predict));
+    const size = Math.ceil(Math.log2(rows.length));
+    const trial = this.#steps - (this.#draftedSteps[size] ?? 0) >= TRIAL_STEPS;
+    const price = trial ? BELOW_PRICE * CHEAPEST : priceOf(rows.length, most, predict);
+    const least = given ? leastSurvival : Math.max(leastSurvival, price);
     const outlooks = rows.map((row) => row.draft(least));
-    let plan = given ? planGiven(outlooks, given, most, predict) : this.#contest(outlooks, most, predict);
+    let plan = given
+      ? planGiven(outlooks, given, most, predict)
+      : this.#contest(outlooks, most, predict, size);
+    if (!given && trial && plan.drafts === 0) plan = this.#try(outlooks, most, predict);
     if (this.model?.draft(rows, plan, most, predict, least, given?.[0], ctx)) {
       const others = rows.map((row) => row.outlook);
       plan = given ? planGiven(others, given, most, predict) : planDrafts(others, most, predict, this.#trust);
       plan = { ...plan, predictedMs: plan.predictedMs + this.model.spentMs };
     }
+    if (plan.drafts > 0) this.#draftedSteps[size] = this.#steps;
     traceDrafts(ctx, startedAt, rows, plan);
     this.#plan = plan;
     return plan.depths;
@@ -144,14 +162,26 @@ export class LaneSpeculation {
   }
 
   /** As many drafts as pay, or none where that has not been seen for long and is nearly as good. */
-  #contest(rows: readonly RowSurvival[], most: number, predict: (tokens: number) => number): DraftPlan {
+  #contest(
+    rows: readonly RowSurvival[],
+    most: number,
+    predict: (tokens: number) => number,
+    size: number,
+  ): DraftPlan {
     const plan = planDrafts(rows, most, predict, this.#trust, MARGIN);
-    const size = Math.ceil(Math.log2(rows.length));
     const since = this.#steps - (this.#plainSteps[size] ?? Number.NEGATIVE_INFINITY);
     const gain = plan.expectedTokens / plan.predictedMs / plan.plainRate - 1;
     if (plan.drafts > 0 && (since < PROBE_STEPS || gain >= CONTESTED)) return plan;
     this.#plainSteps[size] = this.#steps;
     return plan.drafts === 0 ? plan : planGiven(rows, new Uint8Array(rows.length), 0, predict);
+  }
+
+  /** The drafts that would pay if they were as cheap as can be; how cheap they are is then known. */
+  #try(rows: readonly RowSurvival[], most: number, predict: (tokens: number) => number): DraftPlan {
+    const plainMs = predict(rows.length);
+    const cheap = (tokens: number) => plainMs * (1 + CHEAPEST * (tokens - rows.length));
+    const { depths } = planDrafts(rows, most, cheap, this.#trust, CONTESTED);
+    return planGiven(rows, depths, most, predict);
   }
 
   /** A step begins; `computeMs`: computing time of the one before, if this one follows at once. */
