@@ -115,7 +115,13 @@ function workloadOf({ seconds, maxTokens, seed }: PlannerOptions, rate: number):
 function warmUp(): Workload {
   const { count, perSecond, maxTokens } = WARM_UP;
   const sets = RECORDED_SETS.map((recorded) => ({ recorded, maxTokens, weight: 1 }));
-  const { requests } = openWorkload({ arrivals: { kind: "poisson" }, perSecond, count, sets, seed: WARM_UP_SEED });
+  const { requests } = openWorkload({
+    arrivals: { kind: "poisson" },
+    perSecond,
+    count,
+    sets,
+    seed: WARM_UP_SEED,
+  });
   return { requests: requests.map((request): ServingRequest => ({ ...request, tenant: "warm-up" })) };
 }
 
