@@ -1,10 +1,9 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type ServingRuntime, startRuntime } from "../dist/actors/start.js";
 import { configSchema } from "../dist/config/schema.js";
-import { GREEDY } from "../dist/engine/engine.js";
-import type { GenerationRequest, GenerationSummary } from "../dist/gateway/generation.js";
+import type { GenerationRequest } from "../dist/gateway/generation.js";
 import { resolveModel } from "../dist/model/resolve.js";
-import { openStream, promptOf } from "./streams.js";
+import { openStream, promptOf, summaryOf } from "./streams.js";
 
 /** What the prefix cache saves, and for whom, through the whole runtime with the real model. */
 
@@ -18,22 +17,8 @@ beforeAll(async () => {
 afterAll(() => runtime.stop());
 
 /** One request to its end. */
-function answer(prompt: Uint32Array, more: Partial<GenerationRequest> = {}): Promise<GenerationSummary> {
-  return new Promise((resolve, reject) => {
-    runtime.service.generate(
-      {
-        prompt,
-        maxTokens: 2,
-        sampling: { ...GREEDY, minTokens: 99 },
-        class: "interactive",
-        deadlineMs: 0,
-        credit: Number.POSITIVE_INFINITY,
-        ...more,
-      },
-      { tokens: () => {}, done: resolve, failed: reject },
-    );
-  });
-}
+const answer = (prompt: Uint32Array, more?: Partial<GenerationRequest>) =>
+  summaryOf(runtime.service, prompt, more);
 
 /** `shared` tokens that all prompts of a seed begin with, and `own` of its own. */
 const promptWith = (seed: number, shared: number, own: number, at: number) =>

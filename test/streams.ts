@@ -1,5 +1,10 @@
 import { GREEDY, type Sampling } from "../dist/engine/engine.js";
-import type { Generation, GenerationRequest, GenerationService } from "../dist/gateway/generation.js";
+import type {
+  Generation,
+  GenerationRequest,
+  GenerationService,
+  GenerationSummary,
+} from "../dist/gateway/generation.js";
 
 /** What a reader of a generation saw. */
 export interface Stream {
@@ -53,6 +58,28 @@ export function openStream(
   );
   const stream: Stream = { generation, ids, ended };
   return stream;
+}
+
+/** What the service says of one request at its end; of few tokens, unless told otherwise, and none too few. */
+export function summaryOf(
+  service: GenerationService,
+  prompt: Uint32Array,
+  more: Partial<GenerationRequest> = {},
+): Promise<GenerationSummary> {
+  return new Promise((resolve, reject) => {
+    service.generate(
+      {
+        prompt,
+        maxTokens: 2,
+        sampling: { ...GREEDY, minTokens: Number.MAX_SAFE_INTEGER },
+        class: "interactive",
+        deadlineMs: 0,
+        credit: Number.POSITIVE_INFINITY,
+        ...more,
+      },
+      { tokens: () => {}, done: resolve, failed: reject },
+    );
+  });
 }
 
 /** Resolves once `condition` holds; looked at after every turn of the event loop that timers get. */

@@ -25,10 +25,11 @@ interface PlannerOptions {
   readonly json?: string;
 }
 
-/** Before anything is measured: code is compiled, and lanes know their steps. */
-const WARM_UP = { count: 24, perSecond: 4, maxTokens: 64 };
-/** Other arrivals and texts than those that are compared. */
-const WARM_UP_SEED = 2 ** 32;
+/**
+ * Before anything is measured: code is compiled, lanes know their steps and what drafts earn on such text. Other arrivals
+ * and texts than those that are compared, of a tenant of its own.
+ */
+const WARM_UP = { count: 24, perSecond: 4, maxTokens: 64, seed: 2 ** 32, tenant: "warm-up" };
 
 /** The figures compared: of each request a time, over all of them a percentile. */
 const TIMES = [
@@ -72,7 +73,7 @@ async function runPlanner(options: PlannerOptions): Promise<void> {
   const compared: Compared[] = [];
   try {
     const stopIds = core.codec.stopIds;
-    await serveWorkload(core.service, warmUp(), []);
+    await serveWorkload(core.service, recordedWorkload(WARM_UP), []);
     for (const rate of rates) {
       const workload = workloadOf(options, rate);
       const measured = await serveWorkload(core.service, workload, stopIds);
@@ -105,24 +106,23 @@ async function profileOf({ hardware, model }: PlannerOptions): Promise<HardwareP
 }
 
 function workloadOf({ seconds, maxTokens, seed }: PlannerOptions, rate: number): Workload {
-  const sets = RECORDED_SETS.map((recorded) => ({ recorded, maxTokens, weight: 1 }));
   const count = Math.max(2, Math.ceil(rate * seconds));
-  const { requests } = openWorkload({ arrivals: { kind: "poisson" }, perSecond: rate, count, sets, seed });
-  return { requests: requests.map((request): ServingRequest => ({ ...request, tenant: `rate ${rate}` })) };
+  return recordedWorkload({ count, perSecond: rate, maxTokens, seed, tenant: `rate ${rate}` });
 }
 
-/** Text like the rest, of a tenant of its own: what drafts earn is learnt from all that is served. */
-function warmUp(): Workload {
-  const { count, perSecond, maxTokens } = WARM_UP;
+interface RecordedLoad {
+  readonly count: number;
+  readonly perSecond: number;
+  readonly maxTokens: number;
+  readonly seed: number;
+  readonly tenant: string;
+}
+
+/** Requests of all four sets alike, from one tenant, at Poisson arrivals. */
+function recordedWorkload({ count, perSecond, maxTokens, seed, tenant }: RecordedLoad): Workload {
   const sets = RECORDED_SETS.map((recorded) => ({ recorded, maxTokens, weight: 1 }));
-  const { requests } = openWorkload({
-    arrivals: { kind: "poisson" },
-    perSecond,
-    count,
-    sets,
-    seed: WARM_UP_SEED,
-  });
-  return { requests: requests.map((request): ServingRequest => ({ ...request, tenant: "warm-up" })) };
+  const { requests } = openWorkload({ arrivals: { kind: "poisson" }, perSecond, count, sets, seed });
+  return { requests: requests.map((request): ServingRequest => ({ ...request, tenant })) };
 }
 
 function errorsOf({ predicted, measured }: Compared) {

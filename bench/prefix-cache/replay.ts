@@ -80,27 +80,7 @@ export function replayByValue(
 
 /** Least recently used, the end of a chain first: what this engine did before, and vLLM does. */
 export function replayLru(trace: readonly TraceRequest[], blocks: number): ReplayResult {
-  // A Map keeps the order of insertion: oldest first.
-  const cached = new Map<number, true>();
-  let evictions = 0;
-  return replay(trace, blocks, {
-    get evictions() {
-      return evictions;
-    },
-    serve(chain) {
-      let found = 0;
-      while (found < chain.length && cached.has(chain[found]!)) found++;
-      for (let at = 0; at < found; at++) cached.delete(chain[at]!);
-      const room = blocks - chain.length;
-      for (const id of cached.keys()) {
-        if (cached.size <= room) break;
-        cached.delete(id);
-        evictions++;
-      }
-      for (let at = chain.length; at-- > 0; ) cached.set(chain[at]!, true);
-      return found;
-    },
-  });
+  return replayRecency(trace, blocks, () => true);
 }
 
 /**
@@ -113,6 +93,20 @@ export function replayLruToldEnds(trace: readonly TraceRequest[], blocks: number
     if (chain.length > blocks) continue;
     for (const id of chain) asks.set(id, (asks.get(id) ?? 0) + 1);
   }
+  return replayRecency(trace, blocks, (id) => {
+    const left = asks.get(id)! - 1;
+    asks.set(id, left);
+    return left > 0;
+  });
+}
+
+/** Least recently used, but first those blocks that `returns`, asked as one is served, says no of. */
+function replayRecency(
+  trace: readonly TraceRequest[],
+  blocks: number,
+  returns: (id: number) => boolean,
+): ReplayResult {
+  // A Map keeps the order of insertion: oldest first.
   const cached = new Map<number, true>();
   const over = new Map<number, true>();
   let evictions = 0;
@@ -134,9 +128,7 @@ export function replayLruToldEnds(trace: readonly TraceRequest[], blocks: number
       }
       for (let at = chain.length; at-- > 0; ) {
         const id = chain[at]!;
-        const left = asks.get(id)! - 1;
-        asks.set(id, left);
-        (left > 0 ? cached : over).set(id, true);
+        (returns(id) ? cached : over).set(id, true);
       }
       return found;
     },

@@ -125,8 +125,8 @@ export class LaneSpeculation {
     const given = this.#givenDepths(rows);
     const size = Math.ceil(Math.log2(rows.length));
     const trial = this.#steps - (this.#draftedSteps[size] ?? 0) >= TRIAL_STEPS;
-    const price = trial ? BELOW_PRICE * CHEAPEST : priceOf(rows.length, most, predict);
-    const least = given ? leastSurvival : Math.max(leastSurvival, price);
+    const price = () => (trial ? BELOW_PRICE * CHEAPEST : priceOf(rows.length, most, predict));
+    const least = given ? leastSurvival : Math.max(leastSurvival, price());
     const outlooks = rows.map((row) => row.draft(least));
     let plan = given
       ? planGiven(outlooks, given, most, predict)

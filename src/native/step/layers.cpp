@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "step/gated.h"
-#include "step/residual.h"
+#include "step/normalise.h"
 
 namespace streamserve {
 namespace {

@@ -1,9 +1,7 @@
-#include "step/residual.h"
+#include "step/normalise.h"
 
 #include <cmath>
 #include <cstring>
-
-#include "kernels/kernels.h"
 
 // Compiled for several instruction sets where the loader can choose among them. Contraction is off, so all
 // give the same bits. Sanitizers start before the loader has chosen.
@@ -19,12 +17,7 @@ namespace {
 
 // Sixteen floats that the compiler keeps in as many registers as the instruction set needs.
 using Wide = float __attribute__((vector_size(64)));
-using WideBits = int32_t __attribute__((vector_size(64)));
 constexpr uint32_t kColumns = sizeof(Wide) / sizeof(float);
-// Groups below this are kept as zero by the kernels.
-constexpr float kSmallestMagnitude = 0x1p-110F;
-// Adding and subtracting it rounds to the nearest whole number, ties to even, for magnitudes up to 2^22.
-constexpr float kRounder = 0x1.8p23F;
 
 // By reference: passing wide vectors by value differs between instruction sets.
 inline void load(const float* from, Wide& to) { std::memcpy(&to, from, sizeof to); }
@@ -52,29 +45,6 @@ void normalise(const float* x, const float* weight, float epsilon, uint32_t cols
     store(values * inverse * factors, out + k);
   }
   for (; k < cols; ++k) out[k] = x[k] * inverse * weight[k];
-}
-
-STREAMSERVE_VECTOR_CLONES
-void quantisation_residual(const float* x, uint32_t cols, float* out) {
-  for (uint32_t k = 0; k < cols; k += kGroup) {
-    Wide low;
-    Wide high;
-    load(x + k, low);
-    load(x + k + kColumns, high);
-    const Wide low_size = (Wide)((WideBits)low & 0x7fffffff);
-    const Wide high_size = (Wide)((WideBits)high & 0x7fffffff);
-    const Wide sizes = low_size > high_size ? low_size : high_size;
-    float largest = 0;
-    for (uint32_t c = 0; c < kColumns; ++c) largest = sizes[c] > largest ? sizes[c] : largest;
-    if (!(largest >= kSmallestMagnitude)) {
-      std::memset(out + k, 0, kGroup * sizeof(float));
-      continue;
-    }
-    const float scale = largest / 127.0F;
-    const float inverse = 127.0F / largest;
-    store(low - ((low * inverse + kRounder) - kRounder) * scale, out + k);
-    store(high - ((high * inverse + kRounder) - kRounder) * scale, out + k + kColumns);
-  }
 }
 
 }  // namespace streamserve
