@@ -219,14 +219,13 @@ export class GatewayActor implements Behaviour<AppMessage>, GenerationService {
     }
     live.attempt++;
     live.lane = undefined;
-    live.resumed = live.admittedAt !== undefined;
-    if (live.resumed && cause !== LOST.preempted) live.interruptions++;
+    if (cause !== LOST.preempted) live.interruptions++;
     if (live.interruptions >= this.options.maxAttempts) {
       const reason = `The request was interrupted ${live.interruptions} times: try again later.`;
       this.#ending.failed(live, "lane_failed", reason, 1000);
       return;
     }
-    if (live.resumed) this.#counters.resumptions++;
+    this.#counters.resumptions++;
     this.#post.ctx.traceId = live.id;
     this.#post.tellScheduler({ type: "submit", ...live.journey() });
   }

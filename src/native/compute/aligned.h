@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdlib>
 #include <memory>
 #include <new>
 
@@ -10,7 +11,7 @@ namespace streamserve {
 inline constexpr size_t kKernelAlignment = 64;
 
 struct FreeAligned {
-  void operator()(void* memory) const { ::operator delete (memory, std::align_val_t{kKernelAlignment}); }
+  void operator()(void* memory) const { std::free(memory); }
 };
 
 template <typename T>
@@ -20,7 +21,9 @@ using AlignedArray = std::unique_ptr<T[], FreeAligned>;
 template <typename T>
 AlignedArray<T> aligned_array(size_t count) {
   const size_t bytes = (count * sizeof(T) + kKernelAlignment - 1) / kKernelAlignment * kKernelAlignment;
-  return AlignedArray<T>(static_cast<T*>(::operator new (bytes, std::align_val_t{kKernelAlignment})));
+  void* memory = std::aligned_alloc(kKernelAlignment, bytes > 0 ? bytes : kKernelAlignment);
+  if (!memory) throw std::bad_alloc();
+  return AlignedArray<T>(static_cast<T*>(memory));
 }
 
 }  // namespace streamserve

@@ -81,9 +81,11 @@ template <uint32_t kRows, KvFormat kFormat, uint32_t kRegisters>
 class SegmentPass {
  public:
   // queries: [head_dim][kRows], scaled. probabilities: scratch, [kRows][kAttentionSegment].
+  // next: what is read after the segment.
   SegmentPass(const AttentionTask& task, uint32_t head_dim, uint32_t first_row, uint32_t segment,
-              const float* queries, float* probabilities)
+              const KeysOfBlocks& next, const float* queries, float* probabilities)
       : task_(task),
+        next_(next),
         cap_(task.soft_cap * kLog2E),
         head_dim_(head_dim),
         first_block_(segment * kSegmentBlocks),
@@ -152,16 +154,16 @@ class SegmentPass {
     return task_.blocks[first_block_ + block] + task_.value_offset;
   }
 
-  // What will be read after the keys, or the values, of a block: asked for while they are worked on, because
-  // too little of it fits the processor's own look-ahead.
-  const uint16_t* after_keys(uint32_t block) const {
-    return block + 1 < end_ ? keys(block + 1) : values(begin_);
+  // What is asked for while the values of a block are worked on. Too little fits the processor's own
+  // look-ahead, and the next block would be too near where a context has few: keys ask for the values of
+  // their block, and values for keys of what comes next. A segment of these is larger than a first-level
+  // cache.
+  const uint16_t* ahead_of_values(uint32_t block) const {
+    const uint32_t at = block - begin_;
+    return at < next_.count ? next_.blocks[at] + next_.offset : values(block);
   }
-  const uint16_t* after_values(uint32_t block) const {
-    if (block + 1 < end_) return values(block + 1);
-    const bool more = (first_block_ + block + 1) * kKvBlockTokens < task_.context;
-    return more ? keys(block + 1) : values(block);
-  }
+  // Into the second-level cache.
+  static void ask_ahead(const char* at) { __builtin_prefetch(at, 0, 2); }
 
   void score_blocks() {
     constexpr uint32_t kWide = span_of(kRows, kKvBlockTokens / kLanes);
@@ -174,7 +176,7 @@ class SegmentPass {
   template <uint32_t kWide>
   void score(uint32_t block, uint32_t vector) {
     const uint16_t* const part = keys(block);
-    const char* const ahead = reinterpret_cast<const char*>(after_keys(block));
+    const char* const ahead = reinterpret_cast<const char*>(values(block));
     Lanes s[kRows][kWide];
 #pragma GCC unroll 16
     for (uint32_t r = 0; r < kRows; r++) {
@@ -182,7 +184,7 @@ class SegmentPass {
       for (uint32_t v = 0; v < kWide; v++) s[r][v] = zero();
     }
     for (uint32_t d = 0; d < head_dim_; d++) {
-      if (vector == 0) __builtin_prefetch(ahead + size_t{d} * kKvBlockTokens * kElement);
+      if (vector == 0) ask_ahead(ahead + size_t{d} * kKvBlockTokens * kElement);
       multiply_add<1>(s, queries_ + d * kRows, [&](uint32_t v) {
         return load_kv<kFormat>(part, d * kKvBlockTokens + (vector + v) * kLanes);
       });
@@ -281,11 +283,11 @@ class SegmentPass {
       const uint32_t stop = end < block_end ? end : block_end;
       const uint16_t* const part = values(block);
       const float* const p = probabilities_ + row * kAttentionSegment;
-      const char* const ahead = reinterpret_cast<const char*>(after_values(block)) + size_t{d} * kElement;
+      const char* const ahead = reinterpret_cast<const char*>(ahead_of_values(block)) + size_t{d} * kElement;
       for (; token < stop; token++) {
         const size_t at = size_t{token % kKvBlockTokens} * head_dim_ * kElement;
 #pragma GCC unroll 16
-        for (uint32_t v = 0; v < kSpan * kLanes * kElement; v += kLine) __builtin_prefetch(ahead + at + v);
+        for (uint32_t v = 0; v < kSpan * kLanes * kElement; v += kLine) ask_ahead(ahead + at + v);
         multiply_add<kAttentionSegment>(o, p + token, [&](uint32_t v) {
           return load_kv<kFormat>(part, (token % kKvBlockTokens) * head_dim_ + d + v * kLanes);
         });
@@ -309,6 +311,7 @@ class SegmentPass {
   }
 
   const AttentionTask& task_;
+  const KeysOfBlocks& next_;
   const float cap_;  // of the scores, which are in powers of two
   const uint32_t head_dim_;
   const uint32_t first_block_;
@@ -377,27 +380,38 @@ struct AttentionKernel {
 
   template <uint32_t kRows, KvFormat kFormat>
   static void run_pass(uint32_t count, const AttentionTask& task, uint32_t head_dim, uint32_t first_row,
-                       uint32_t segment, const float* queries, float* probabilities, float* partials) {
+                       uint32_t segment, const KeysOfBlocks& next, const float* queries, float* probabilities,
+                       float* partials) {
     if constexpr (kRows > 0) {
       if (count == kRows) {
-        SegmentPass<kRows, kFormat, kRowsMost * kWide>(task, head_dim, first_row, segment, queries,
+        SegmentPass<kRows, kFormat, kRowsMost * kWide>(task, head_dim, first_row, segment, next, queries,
                                                        probabilities)
             .run(partials);
         return;
       }
-      run_pass<kRows - 1, kFormat>(count, task, head_dim, first_row, segment, queries, probabilities,
+      run_pass<kRows - 1, kFormat>(count, task, head_dim, first_row, segment, next, queries, probabilities,
                                    partials);
     }
   }
 
-  // Partials of the rows over a segment, side by side.
+  // The keys that are read after a segment by whoever computes those before `end`.
+  static KeysOfBlocks keys_after(const AttentionTask& task, uint32_t segment, uint32_t end) {
+    if (segment + 1 == end) return task.next;
+    constexpr uint32_t kBlocks = kAttentionSegment / kKvBlockTokens;
+    const uint32_t first = (segment + 1) * kBlocks;
+    const uint32_t blocks = (task.context + task.positions - 2) / kKvBlockTokens + 1;
+    return {task.blocks + first, task.key_offset, blocks - first < kBlocks ? blocks - first : kBlocks};
+  }
+
+  // Partials of the rows over a segment before `end`, side by side.
   static void run_segment(const AttentionTask& task, const Rows& rows, uint32_t head_dim, uint32_t segment,
-                          const float* queries, float* probabilities, float* partials) {
+                          uint32_t end, const float* queries, float* probabilities, float* partials) {
     auto* const pass_of = task.format == KvFormat::kFloat16 ? run_pass<kRowsMost, KvFormat::kFloat16>
                                                             : run_pass<kRowsMost, KvFormat::kInt8>;
+    const KeysOfBlocks next = keys_after(task, segment, end);
     for (uint32_t pass = 0; pass < rows.passes(); pass++) {
       const uint32_t begin = rows.pass_begin(pass);
-      pass_of(rows.pass_begin(pass + 1) - begin, task, head_dim, rows.first + begin, segment,
+      pass_of(rows.pass_begin(pass + 1) - begin, task, head_dim, rows.first + begin, segment, next,
               queries + static_cast<size_t>(begin) * head_dim, probabilities,
               partials + begin * attention_partial_floats(head_dim));
     }
@@ -415,7 +429,7 @@ struct AttentionKernel {
       lay_out_queries(task, rows, head_dim, scale * kLog2E, queries);
       for (uint32_t r = 0; r < rows.count; r++) begin_joining(joined + r * partial, head_dim);
       for (uint32_t segment = segments.begin; segment < segments.end; segment++) {
-        run_segment(task, rows, head_dim, segment, queries, scratch, partials);
+        run_segment(task, rows, head_dim, segment, segments.end, queries, scratch, partials);
         for (uint32_t r = 0; r < rows.count; r++) {
           join_partial(joined + r * partial, partials + r * partial, head_dim);
         }
@@ -438,7 +452,7 @@ struct AttentionKernel {
       const Rows rows = rows_from(task, first);
       lay_out_queries(task, rows, head_dim, scale * kLog2E, queries);
       for (uint32_t segment = begin; segment < end; segment++) {
-        run_segment(task, rows, head_dim, segment, queries, scratch,
+        run_segment(task, rows, head_dim, segment, end, queries, scratch,
                     partials + (static_cast<size_t>(segment - begin) * all + first) * partial);
       }
     }

@@ -127,6 +127,13 @@ static constexpr size_t attention_partial_floats(uint32_t head_dim) {
   return static_cast<size_t>(head_dim) + 16;
 }
 
+// One head's keys in some blocks, in order of position: `offset` words into each.
+struct KeysOfBlocks {
+  const uint16_t* const* blocks = nullptr;
+  size_t offset = 0;
+  uint32_t count = 0;
+};
+
 // Attention of consecutive query positions of one sequence, for the query heads that share one KV head.
 struct AttentionTask {
   const float* queries;  // position p, head h at queries + p*query_stride + h*head_dim; RoPE applied
@@ -144,6 +151,8 @@ struct AttentionTask {
   // Scores s become cap * tanh(s / cap); 0: they stay as they are.
   float soft_cap = 0;
   KvFormat format = KvFormat::kFloat16;
+  // What this thread will probably read next: asked for ahead.
+  KeysOfBlocks next{};
 };
 
 // One head's k and v of consecutive tokens of one sequence: token t's begin at key + t*stride and

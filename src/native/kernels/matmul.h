@@ -43,17 +43,18 @@ struct TileJob {
   // Where sums come from and go to between the pieces of a tile, [token][kTileRows]; nullptr: zero and `out`.
   const float* resumed = nullptr;
   float* waiting = nullptr;
-  // Bytes from `tile` on that will be read in order, and not from a cache; 0 where the tile is in one.
-  size_t streamed = 0;
+  // Whether the tile is read for the first time in this pass over the matrix, from memory as a rule.
+  bool streamed = false;
 };
 
-// Asks for kBytes of a job's weights, kReadAheadBytes after the place `at` of its tile.
+// Asks for kBytes of weights, kReadAheadBytes after the place `at` of a job's tile. That is not bounded by
+// the tiles wanted, nor by the matrix: what lies behind is what a step reads next, as weights lie in order of
+// use, and to ask for what no memory has does nothing.
 template <size_t kBytes>
 inline __attribute__((always_inline)) void read_ahead(const TileJob& job, size_t at) {
-  at += kReadAheadBytes;
-  if (at >= job.streamed) return;
+  if (!job.streamed) return;
 #pragma GCC unroll 64
-  for (size_t line = 0; line < kBytes; line += 64) __builtin_prefetch(job.tile + at + line);
+  for (size_t line = 0; line < kBytes; line += 64) __builtin_prefetch(job.tile + at + kReadAheadBytes + line);
 }
 
 using TileFunction = void (*)(const TileJob&);
@@ -133,7 +134,7 @@ inline void run_matmul(const PanelKernel* kernels, uint32_t widest, const Packed
                       stride,
                       w.rows - tile * kTileRows,
                       accumulate};
-          if (panel == panel_begin) job.streamed = (tile_end - tile) * bytes_a_tile;
+          job.streamed = panel == panel_begin;
           run_panel(kernels[split.tokens(panel) - 1], job, block_end - tile < step ? block_end - tile : step);
         }
       }
@@ -143,11 +144,10 @@ inline void run_matmul(const PanelKernel* kernels, uint32_t widest, const Packed
 
 // read_ahead() for a piece of a tile that is about to be expanded.
 template <Packing kPacking>
-inline void read_piece_ahead(const uint8_t* tile, uint32_t group, uint32_t groups, size_t streamed) {
+inline void read_piece_ahead(const uint8_t* tile, uint32_t group, uint32_t groups) {
   constexpr size_t kGroupBytes = unit_bytes(kPacking) / unit_groups(kPacking);
-  const size_t at = group * kGroupBytes + kReadAheadBytes;
-  if (at >= streamed) return;
-  for (size_t line = 0; line < groups * kGroupBytes; line += 64) __builtin_prefetch(tile + at + line);
+  const uint8_t* const at = tile + group * kGroupBytes + kReadAheadBytes;
+  for (size_t line = 0; line < groups * kGroupBytes; line += 64) __builtin_prefetch(at + line);
 }
 
 // run_matmul() where tiles are expanded: `kernels` are those of the working packing.
@@ -169,10 +169,9 @@ inline void run_expanded_matmul(const PanelKernel* kernels, const PackedMatrix& 
     for (uint32_t tile = tile_begin; tile < tile_end; tile++) {
       const size_t bytes_a_tile = tile_bytes(kPacking, w.cols);
       const uint8_t* packed = w.data + tile * bytes_a_tile;
-      const size_t streamed = panel_begin == 0 ? (tile_end - tile) * bytes_a_tile : 0;
       for (uint32_t group = 0; group < groups; group += piece) {
         const uint32_t here = groups - group < piece ? groups - group : piece;
-        read_piece_ahead<kPacking>(packed, group, here, streamed);
+        if (panel_begin == 0) read_piece_ahead<kPacking>(packed, group, here);
         expand_groups<kPacking>(packed, group, here, expanded);
         float* sums = waiting;
         for (uint32_t panel = panel_begin; panel < panel_end; panel++) {

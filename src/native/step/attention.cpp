@@ -18,6 +18,7 @@ Attention::Attention(const Model& model, KvPool& pool, const StepBuffers& buffer
 void Attention::plan(const Batch& batch, uint32_t cores, bool all) {
   batch_ = &batch;
   all_ = all;
+  cores_ = cores;
   list_runs(cores);
   cut_runs(cores);
 }
@@ -115,11 +116,24 @@ AttentionTask Attention::task_of(uint32_t layer, const Run& run) const {
   return task;
 }
 
+// Chunks are claimed in order, and threads mostly take turns.
+KeysOfBlocks Attention::keys_after(uint32_t layer, uint32_t chunk) const {
+  if (chunk + cores_ >= chunks_.size()) return {};
+  const Chunk& next = chunks_[chunk + cores_];
+  const Run& run = runs_[next.run];
+  const BatchRow& row = batch_->rows[run.row];
+  const uint32_t tokens = row.base + run.first + run.positions - next.begin * kAttentionSegment;
+  return {row.sequence->addresses.data() + next.begin * (kAttentionSegment / kKvBlockTokens),
+          pool_.layout().key_offset(layer, run.kv_head),
+          divide_up(std::min(tokens, kAttentionSegment), kKvBlockTokens)};
+}
+
 void Attention::run(uint32_t layer, uint32_t chunk, ThreadScratch scratch) {
   const Chunk& part = chunks_[chunk];
   const Run& run = runs_[part.run];
   if (run.first < first_computed(layer, batch_->rows[run.row])) return;
-  const AttentionTask task = task_of(layer, run);
+  AttentionTask task = task_of(layer, run);
+  task.next = keys_after(layer, chunk);
   float* const floats = scratch.floats.data();
   if (run.parts == 1) {
     return kernels_.attention(task, config_.head_dim, config_.attention_scale, floats);

@@ -57,6 +57,8 @@ class Attention {
   uint32_t segments_of(const Run& run) const;
   uint64_t cost_of(const Run& run) const;
   AttentionTask task_of(uint32_t layer, const Run& run) const;
+  // What the thread that computes a chunk will probably read next.
+  KeysOfBlocks keys_after(uint32_t layer, uint32_t chunk) const;
 
   const ModelConfig& config_;
   const Kernels& kernels_;
@@ -65,6 +67,7 @@ class Attention {
 
   const Batch* batch_ = nullptr;
   bool all_ = true;
+  uint32_t cores_ = 1;
   std::vector<Run> runs_;
   std::vector<Chunk> chunks_;
   // Of each run, parts that have not ended in this layer: whoever ends the last one joins them.

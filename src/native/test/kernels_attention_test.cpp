@@ -90,11 +90,13 @@ void attend(const Kernels& kernels, const Case& c, const Cache& cache, uint32_t 
   kernels.attention(task_of(c, cache, first, count, out), c.head_dim, c.scale(), scratch.floats());
 }
 
-// The same with the context in parts of `together` segments, the last part first.
+// The same with the context in parts of `together` segments, the last part first, and with something to ask
+// for ahead.
 void attend_in_parts(const Kernels& kernels, const Case& c, const Cache& cache, uint32_t first,
                      uint32_t count, uint32_t together, std::vector<float>& out) {
   GuardedBytes scratch(kernels.attention_scratch_floats(c.head_dim) * sizeof(float));
-  const AttentionTask task = task_of(c, cache, first, count, out);
+  AttentionTask task = task_of(c, cache, first, count, out);
+  task.next = {cache.table.data(), cache.key_offset, static_cast<uint32_t>(cache.table.size())};
   const uint32_t oldest = c.window > 0 && task.context > c.window ? task.context - c.window : 0;
   const uint32_t begin = oldest / kAttentionSegment;
   const uint32_t segments = attention_segments(first + count) - begin;

@@ -18,7 +18,8 @@ import type {
 } from "./serving.js";
 import { VOCABULARY } from "./texts.js";
 
-const UNFORESEEN = { vocabulary: VOCABULARY, draftability: 0 };
+/** Ends an answer before its limit: the one id that no text has. */
+const STOP_ID = VOCABULARY;
 const PATIENCE_MS = 600_000;
 /** When the actors are up. */
 const FIRST_MS = 1;
@@ -80,8 +81,6 @@ class Serving {
   readonly #watch: LaneWatch;
   readonly #links: HandOffLinks;
   readonly #config: Config;
-  /** Ends an answer before its limit: the one id that no text has. */
-  readonly #stopId: number;
   readonly #answers = new Map<number, RequestText>();
   readonly #outcomes: RequestOutcome[] = [];
   #next = 0;
@@ -90,8 +89,7 @@ class Serving {
     readonly setup: ServingSetup,
     readonly workload: Workload,
   ) {
-    const { hardware, pairs, seed, drawn: { vocabulary, draftability } = UNFORESEEN } = setup;
-    this.#stopId = vocabulary;
+    const { hardware, pairs, seed } = setup;
     const config = servingConfig(setup, workload);
     this.#config = config;
     this.#watch = new LaneWatch(hardware.sharedFactor, () => this.#house.simulation.now);
@@ -100,8 +98,8 @@ class Serving {
       config,
       model: {
         seed: 7,
-        vocabulary: vocabulary + 1,
-        draftability,
+        vocabulary: VOCABULARY + 1,
+        draftability: 0,
         written: (request, index) => this.#written(request, index),
       },
       cost: stepCostOf(hardware, "prefill"),
@@ -177,7 +175,6 @@ class Serving {
 
   #submit(number: number, ended: () => void): void {
     const request = this.workload.requests[number]!;
-    const { outputTokens, maxTokens = outputTokens } = request;
     const text = request.text();
     const seed = number + 1;
     if (text.answer) this.#answers.set(seed, text);
@@ -199,9 +196,8 @@ class Serving {
     this.#house.gateway.generate(
       {
         prompt: text.prompt,
-        maxTokens,
-        // Without an end before its limit: what is drawn might be that id.
-        sampling: { ...GREEDY, seed, stopIds: outputTokens < maxTokens ? [this.#stopId] : [] },
+        maxTokens: request.maxTokens ?? request.outputTokens,
+        sampling: { ...GREEDY, seed, stopIds: [STOP_ID] },
         class: request.class ?? "interactive",
         ...(request.tenant === undefined ? {} : { tenant: request.tenant }),
         deadlineMs: 0,
@@ -216,7 +212,7 @@ class Serving {
     const request = this.workload.requests[seed - 1];
     if (!request) return undefined;
     const { outputTokens, maxTokens = outputTokens } = request;
-    if (index >= outputTokens - 1 && outputTokens < maxTokens) return this.#stopId;
+    if (index >= outputTokens - 1 && outputTokens < maxTokens) return STOP_ID;
     const answer = this.#answers.get(seed)?.answer;
     return answer && answer.length > 0 ? answer[index % answer.length] : undefined;
   }
