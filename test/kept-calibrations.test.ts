@@ -81,6 +81,10 @@ test.each([
     "a time below zero",
     JSON.stringify({ prefill: { points }, decode: { points: [points[0], { tokens: 2, ms: -1 }] } }),
   ],
+  [
+    "another time below zero",
+    JSON.stringify({ prefill: { points }, decode: { points, more: { contextMs: 1, rowMs: -1 } } }),
+  ],
   ["points out of order", JSON.stringify({ prefill: { points }, decode: { points: [...points].reverse() } })],
 ])("a kept file with %s is measured anew and replaced", (_, content) => {
   calibrations();

@@ -1,6 +1,10 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { calibrate } from "../dist/actors/calibrate.js";
+import { deployment } from "../dist/actors/deployment.js";
+import type { RouterOptions } from "../dist/actors/router.js";
+import { stepCostPriors } from "../dist/actors/step-cost-priors.js";
+import { configSchema } from "../dist/config/schema.js";
 import { PROVISIONAL_CPU, stepMs } from "../dist/engine/simulated-cost.js";
 import { SimulatedEngine } from "../dist/engine/simulated-house.js";
 import { StepCost, type StepCostPrior, type StepShape } from "../dist/policy/step-cost.js";
@@ -134,6 +138,63 @@ describe("calibration", () => {
       }
       expect(lane.kv().sequences).toBe(0);
     }
+  });
+
+  test("finds what context and rows add, and leaves nothing behind", () => {
+    const cost = { ...PROVISIONAL_CPU, readMs: 0.002 };
+    const roomy = new SimulatedEngine({
+      model: { seed: 1, vocabulary: 50, draftability: 0 },
+      cost,
+      contextTokens: 512,
+      blockTokens: 16,
+      totalBlocks: 64,
+    });
+    const lane = roomy.open(0, { maxRows: 8, maxBatchTokens: 256 });
+    const decode = calibrate(lane, "decode", 10_000).more!;
+    expect(decode.contextMs).toBeCloseTo(1000 * (cost.readMs + cost.contextMs), 1);
+    expect(decode.rowMs).toBeCloseTo(cost.rowMs, 1);
+    const prefill = calibrate(lane, "prefill", 10_000).more!;
+    expect(prefill.attendMs).toBeCloseTo(1000 * cost.contextMs, 1);
+    expect(lane.kv().sequences).toBe(0);
+    const config = configSchema.parse({});
+    const { contextMs, attendMs, rowMs } = stepCostPriors(config, {
+      decode: {
+        points: [
+          { tokens: 1, ms: 3.1 },
+          { tokens: 2, ms: 3.6 },
+        ],
+        more: { contextMs: 2, rowMs: 1000 },
+      },
+    }).decode;
+    expect(contextMs).toBe(2);
+    // What was not timed is assumed, and what can't be is not believed.
+    expect(attendMs).toBeCloseTo(config.stepCost.attendMs);
+    expect(rowMs).toBeCloseTo(4 * config.stepCost.rowMs);
+  });
+
+  test("is what the router assumes of lanes that have not reported, too", () => {
+    const points = [
+      { tokens: 1, ms: 4 },
+      { tokens: 101, ms: 24 },
+    ];
+    const guard = (calibrations: object) => {
+      const facts = { totalBlocks: 64, blockTokens: 16, engine: {}, calibrations };
+      const { actors } = deployment(configSchema.parse({}), facts);
+      return (actors.find(({ name }) => name === "router")!.options as RouterOptions).guard;
+    };
+    expect(guard({ prefill: { points }, decode: { points } })).toMatchObject({
+      unknownTokenMs: 0.2,
+      unknownStepMs: 4,
+    });
+    const { unknownTokenMs, unknownStepMs } = configSchema.parse({}).router;
+    expect(guard({})).toMatchObject({ unknownTokenMs, unknownStepMs });
+  });
+
+  test("leaves out what lane and pool have no room for", () => {
+    const small = engine().open(0, { maxRows: 4, maxBatchTokens: 24 });
+    expect(calibrate(small, "decode", 1000).more).toEqual({});
+    expect(calibrate(small, "prefill", 1000).more).toEqual({});
+    expect(small.kv().sequences).toBe(0);
   });
 
   test("gives two sizes even when there is no time", () => {

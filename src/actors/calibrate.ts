@@ -1,9 +1,12 @@
 import { GREEDY, type LaneEngine } from "../engine/engine.js";
-import type { StepPoint } from "../policy/step-cost.js";
+import type { StepCostPrior, StepPoint } from "../policy/step-cost.js";
+import { type Probe, probeAttending, probeReading, probeRows } from "./calibration-probes.js";
 
 /** What steps of a lane cost, measured before its first request. */
 export interface Calibration {
   readonly points: readonly StepPoint[];
+  /** What context and rows add; one that was not timed is absent. */
+  readonly more?: { readonly [K in "contextMs" | "attendMs" | "rowMs"]?: StepCostPrior[K] | undefined };
 }
 
 /**
@@ -15,13 +18,30 @@ const DECODE_SIZES = [...Array.from({ length: 32 }, (_, i) => i + 1), 48, 64, 12
 const PREFILL_SIZES = [1, 8, 16, 32, 64, 128, 256, 512];
 /** A step is timed so often at most; the least time counts, since whatever else the machine does only adds. */
 const ROUNDS = 3;
+/** What timing rows, and context, may take beside that, as shares of its time. */
+const ROWS_SHARE = 0.15;
+const CONTEXT_SHARE = 0.45;
 
 /**
- * Times steps of one row on a lane nobody else uses, smallest first, for about `budgetMs`. Sizes that the budget or
- * the lane's limits leave out are left out of the result, which has at least two points. The tokens are arbitrary:
- * time does not depend on them. Throws what the engine throws.
+ * Times steps on a lane nobody else uses: of one row without context, smallest first, for about `budgetMs`, then what
+ * context and rows add, for about 60% of that. What the budget or the lane's limits leave out is left out of the result,
+ * which has at least two points. The tokens are arbitrary: time does not depend on them. Throws what the engine throws.
  */
 export function calibrate(lane: LaneEngine, role: "prefill" | "decode", budgetMs: number): Calibration {
+  const best = timeSizes(lane, role, budgetMs);
+  const points = pointsOf(best);
+  const { tokens, ms } = points.at(-1)!;
+  const probe = (share: number): Probe => ({ lane, tokenMs: ms / tokens, budgetMs: share * budgetMs });
+  // Decode reads context with a token a row, prefill attends to it with long chunks: each is timed as it is.
+  const more =
+    role === "decode"
+      ? { rowMs: probeRows(probe(ROWS_SHARE)), contextMs: probeReading(probe(CONTEXT_SHARE)) }
+      : { attendMs: probeAttending(probe(ROWS_SHARE + CONTEXT_SHARE)) };
+  return { points, more };
+}
+
+/** The least time of each size. */
+function timeSizes(lane: LaneEngine, role: "prefill" | "decode", budgetMs: number): Map<number, number> {
   const sizes = sizesOf(lane, role === "decode" ? DECODE_SIZES : PREFILL_SIZES);
   const best = new Map<number, number>();
   const endAt = performance.now() + budgetMs;
@@ -31,10 +51,10 @@ export function calibrate(lane: LaneEngine, role: "prefill" | "decode", budgetMs
     for (const tokens of sizes) {
       const ms = timeStep(lane, role, tokens);
       best.set(tokens, Math.min(best.get(tokens) ?? Number.POSITIVE_INFINITY, ms));
-      if (best.size >= 2 && performance.now() >= endAt) return { points: pointsOf(best) };
+      if (best.size >= 2 && performance.now() >= endAt) return best;
     }
   }
-  return { points: pointsOf(best) };
+  return best;
 }
 
 /** The sizes that fit the lane and its pool; the largest that fits is among them. */

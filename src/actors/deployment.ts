@@ -1,5 +1,6 @@
 import type { Config } from "../config/schema.js";
 import type { ServiceInfo } from "../gateway/generation.js";
+import type { AssumedTimes } from "../policy/pair-signals.js";
 import { StepCost } from "../policy/step-cost.js";
 import type {
   ActorSpec,
@@ -227,6 +228,7 @@ function routerOptions(config: Config, facts: DeploymentFacts): RouterOptions {
   const { prefixGrainTokens, prefixGrains, roles, ...constants } = config.router;
   const guard = {
     ...constants,
+    ...assumedTimes(facts.calibrations),
     balanced: balances(config, facts),
     directTokens: roles === "static" ? 0 : constants.directTokens,
     fused: config.lanes === "fused",
@@ -242,6 +244,19 @@ function routerOptions(config: Config, facts: DeploymentFacts): RouterOptions {
     most: prefixGrains,
   };
   return { pairs: config.pairs, blockTokens: facts.blockTokens, guard, prefixes };
+}
+
+/** What the router is to assume of lanes that have not reported: the times of steps that were measured at start, if any. */
+function assumedTimes({
+  prefill,
+  decode,
+}: Calibrations = {}): Partial<Pick<AssumedTimes, "unknownTokenMs" | "unknownStepMs">> {
+  const [least, most] = [prefill?.points[0], prefill?.points.at(-1)];
+  if (!least || !most || !decode || most.ms <= least.ms) return {};
+  return {
+    unknownTokenMs: (most.ms - least.ms) / (most.tokens - least.tokens),
+    unknownStepMs: decode.points[0]!.ms,
+  };
 }
 
 function tunerOptions(config: Config): TunerOptions {

@@ -6,17 +6,19 @@ import { join } from "node:path";
 import type { Config } from "../config/schema.js";
 import type { EngineInfo } from "../engine/native-engine.js";
 import { packedCache } from "../engine/packed-cache.js";
-import type { StepPoint } from "../policy/step-cost.js";
+import type { Calibration } from "./calibrate.js";
 import type { Calibrations } from "./step-cost-priors.js";
 
 /** Times of steps kept between starts, beside the packed weights: lanes learn on from them, so they need not be fresh. */
 
 /** Raise it when kernels or what is timed change so much that old times mislead. */
-const VERSION = 2;
+const VERSION = 3;
 const SUFFIX = ".step-costs.json";
 /** One a model and configuration, a kilobyte each; the oldest go. */
 const MOST_FILES = 64;
 const MOST_POINTS = 256;
+/** No step takes as long, in milliseconds. */
+const MOST_MS = 1e6;
 
 /** Times kept of earlier starts, or else `measure`d now and kept, if the configuration keeps anything. */
 export function keptCalibrations(
@@ -58,16 +60,23 @@ function read(path: string): Calibrations | undefined {
   }
 }
 
-/** At least two points, ascending, with times above zero. */
-function isCalibration(value: unknown): value is { points: readonly StepPoint[] } {
+/** At least two points, ascending, with times above zero; and whatever else was timed, not below zero. */
+function isCalibration(value: unknown): value is Calibration {
   const points: unknown = value instanceof Object && "points" in value ? value.points : undefined;
   if (!Array.isArray(points) || points.length < 2 || points.length > MOST_POINTS) return false;
+  const more: unknown = value instanceof Object && "more" in value ? value.more : undefined;
+  if (more !== undefined && !(more instanceof Object && Object.values(more).every(isTime))) return false;
   let last = 0;
   return points.every((point) => {
-    const rising = Number.isInteger(point?.tokens) && point.tokens > last && point.ms > 0 && point.ms < 1e6;
+    const rising =
+      Number.isInteger(point?.tokens) && point.tokens > last && point.ms > 0 && point.ms < MOST_MS;
     last = point?.tokens;
     return rising;
   });
+}
+
+function isTime(value: unknown): boolean {
+  return typeof value === "number" && value >= 0 && value < MOST_MS;
 }
 
 /** A directory that can't be written only means measuring again. */

@@ -11,9 +11,13 @@ export interface StepCostPriors {
 /** Measured times of a kind of lane; a kind that was not measured goes by the configuration alone. */
 export type Calibrations = Partial<Record<"prefill" | "decode", Calibration>>;
 
+/** A time measured at start is believed up to so many times what the configuration has one expect, and down to its inverse. */
+const BELIEVED = 4;
+
 /**
- * Priors out of the configuration, and of measurements where there are some: the times of context and rows, which are
- * not measured, are scaled by how much faster or slower than assumed the measured steps were.
+ * Priors out of the configuration, and of measurements where there are some. What is assumed of context and rows is scaled
+ * by how much faster or slower than assumed the measured steps were; what was measured of them counts within bounds of
+ * that, since it is a small difference of two steps, and one of them may have been held up.
  */
 export function stepCostPriors(config: Config, calibrations: Calibrations): StepCostPriors {
   const prior = (role: "prefill" | "decode"): StepCostPrior => {
@@ -21,11 +25,14 @@ export function stepCostPriors(config: Config, calibrations: Calibrations): Step
     const assumed = straightLine(fixedMs, tokenMs, config[role].maxBatchTokens);
     const points = calibrations[role]?.points ?? assumed;
     const scale = timeOf(points) / timeOf(assumed);
+    const more = calibrations[role]?.more;
+    const near = (expected: number, measured = expected) =>
+      Math.min(BELIEVED * expected, Math.max(expected / BELIEVED, measured));
     return {
       points,
-      contextMs: contextMs * scale,
-      attendMs: attendMs * scale,
-      rowMs: rowMs * scale,
+      contextMs: near(contextMs * scale, more?.contextMs),
+      attendMs: near(attendMs * scale, more?.attendMs),
+      rowMs: near(rowMs * scale, more?.rowMs),
       sharedFactor,
       forgetting,
     };

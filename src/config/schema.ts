@@ -205,7 +205,10 @@ const router = z
      * other's already, and only short prompts go straight on.
      */
     roles: z.enum(["auto", "static", "balanced"]).default("auto"),
-    /** Milliseconds a prompt token, and a decode step, until a lane has measured its own: a small model on a CPU. */
+    /**
+     * Milliseconds a prompt token, and a decode step, until a lane has reported its own: a small model on a CPU. Where steps
+     * are timed at start (`stepCost.calibrateMs`) those times count instead.
+     */
     unknownTokenMs: z.number().positive().default(2),
     unknownStepMs: z.number().positive().default(10),
     /** Share by which one more row lengthens a decode step; weights are read once for all rows. */
@@ -306,10 +309,11 @@ const speculation = z
 const stepCost = z
   .strictObject({
     /**
-     * Steps of each kind of lane are timed for about so long before the first request, in milliseconds: half of what a
-     * start may take longer, and enough for a small model to be timed at each size. 0: the times below are assumed.
+     * Steps of each kind of lane are timed for about so long before the first request, in milliseconds, and for about 60%
+     * of that with context and with more rows: a small model is timed at each size, both kinds take less than a second.
+     * 0: the times below are assumed.
      */
-    calibrateMs: milliseconds.default(300),
+    calibrateMs: milliseconds.default(250),
     /** Step assumed where it was not timed, in milliseconds: fixed, and a new token. A 135M model on two cores. */
     fixedMs: milliseconds.default(2.6),
     tokenMs: milliseconds.default(0.5),
