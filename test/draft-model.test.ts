@@ -9,6 +9,7 @@ import {
   NativeLane,
   openEngine,
 } from "../dist/engine/native-engine.js";
+import { openStream, type Stream } from "./streams.js";
 import { ModelDirectory, TINY, tinyModel } from "./tiny-model.js";
 
 /** A draft model changes nothing but speed, and leaves nothing behind. */
@@ -61,13 +62,15 @@ async function over<R>(
   draftPath: string,
   speculation: object,
   use: (runtime: ServingRuntime, draft: EngineInfo) => Promise<R>,
-  { draftKvTokens = 4096, modelPath = path, calibrateMs = 20 } = {},
+  { draftKvTokens = 4096, modelPath = path, calibrateMs = 20, router = {} } = {},
 ): Promise<R> {
   const config = configSchema.parse({
     model: modelPath,
     engine: { kvTokens: 4096, threads: 2 },
     stepCost: { calibrateMs },
     speculation,
+    router,
+    runtime: { trace: true },
   });
   const engine = openEngine({ path: modelPath, kvTokens: 4096, threads: 2 });
   const draft = openEngine({ path: draftPath, kvTokens: draftKvTokens, threads: 2 });
@@ -228,6 +231,32 @@ describe("its KV", () => {
       expect((await again).map(({ ids }) => ids)).toEqual(expected);
       await waitFor(() => engineKv(draft.id).usedBlocks === 0);
     });
+  });
+
+  test("drafts in a prefill lane that decodes, too", async () => {
+    const serve = (router: object) =>
+      over(
+        path,
+        { fixedDepth: 4 },
+        async (runtime) => {
+          const streams: Stream[] = [];
+          // One after another: the prefill lane is idle most of the time, and the decode lane is not.
+          for (const [i, prompt] of PROMPTS.entries()) {
+            const stream = openStream(runtime.service, prompt, { maxTokens: 200, sampling: mixed(i) });
+            streams.push(stream);
+            await waitFor(() => stream.ids.length > 20);
+          }
+          await Promise.all(streams.map(({ ended }) => ended));
+          const guesses = runtime.system.traces().filter(({ name }) => name === "drafts from draft model");
+          return { ids: streams.map(({ ids }) => ids), lanes: new Set(guesses.map(({ actor }) => actor)) };
+        },
+        { router },
+      );
+    const usual = await serve({});
+    expect(usual.lanes).toEqual(new Set(["decode.0"]));
+    const balanced = await serve({ roles: "balanced", lendPressure: 1 });
+    expect(balanced.lanes).toEqual(new Set(["prefill.0", "decode.0"]));
+    expect(balanced.ids).toEqual(usual.ids);
   });
 
   test("may run out: answers go on without it", async () => {

@@ -33,7 +33,7 @@ export interface DeploymentFacts {
   readonly firstLane?: number;
   /** Step times that were measured at start. */
   readonly calibrations?: Calibrations;
-  /** The same of the draft model, if there is one, and how decode lanes reach it: added to their options. */
+  /** The same of the draft model, if there is one, and how lanes that decode reach it: added to their options. */
   readonly draft?: {
     readonly calibrations: Calibrations;
     readonly engine: Readonly<Record<string, unknown>>;
@@ -279,7 +279,7 @@ function prefillOptions(
   };
   if (!balances(config, facts)) return options;
   const kept = decodeOptions(config, pair, costs, facts);
-  return { ...options, maxRows: Math.max(prefill.maxRows, decode.maxRows), kept };
+  return { ...options, ...facts.draft?.engine, maxRows: Math.max(prefill.maxRows, decode.maxRows), kept };
 }
 
 function decodeOptions(

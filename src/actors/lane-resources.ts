@@ -8,7 +8,7 @@ export interface LaneResourceOptions {
   readonly role: LaneRole;
   readonly maxRows: number;
   readonly maxBatchTokens: number;
-  /** Of decode lanes: the draft model, if there is one. */
+  /** Of lanes that decode: the draft model, if there is one. */
   readonly draft?: EngineInfo | undefined;
 }
 
