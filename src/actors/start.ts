@@ -141,6 +141,7 @@ export async function startOver(
   }));
   const measure = () => calibrations(config, engine, firstLane + 2 * config.pairs);
   const timed = modelPath === undefined ? measure() : keptCalibrations(config, engine, modelPath, measure);
+  partDone("times of steps");
   const dearest = timed.prefill?.points.at(-1);
   if (dearest !== undefined) setTokenTime(engine.id, dearest.ms / dearest.tokens);
   checkPromises(config, {
