@@ -15,7 +15,7 @@ const how = sampling({ logprobs: 5 });
 
 interface Run {
   readonly threads: number;
-  readonly kv: "f16" | "int8";
+  readonly kv: "f16" | "bf16" | "int8";
   readonly instructionSet?: string;
 }
 
@@ -63,6 +63,7 @@ function verifying(lane: NativeLane, truth: readonly number[]): Generated {
 test.each([
   [0, "f16"],
   [700, "f16"],
+  [0, "bf16"],
   [0, "int8"],
 ] as const)("window of %i, KV in %s", (window, kv) => {
   const metadata = {

@@ -17,7 +17,7 @@ export interface EngineBenchOptions {
   readonly threads: number;
   readonly rounds: number;
   readonly instructionSet: string;
-  readonly kv: "f16" | "int8";
+  readonly kv: "f16" | "bf16" | "int8";
   readonly affinity: "auto" | "pin" | "none";
   readonly only?: readonly string[];
   readonly format?: string;
@@ -40,7 +40,9 @@ export function addEngineCommand(program: Command): void {
     )
     .option("--rounds <n>", "runs of each workload", wholeNumber(1, 100), 5)
     .option("--instruction-set <name>", "kernel family, or auto", "auto")
-    .addOption(choice("--kv <format>", "how keys and values are kept", ["f16", "int8"]).default("f16"))
+    .addOption(
+      choice("--kv <format>", "how keys and values are kept", ["f16", "bf16", "int8"]).default("f16"),
+    )
     .addOption(choice("--affinity <how>", "where our threads run", ["auto", "pin", "none"]).default("auto"))
     .option("--only <texts...>", 'workloads whose names hold one of these, e.g. "prefill 512"')
     .option("--format <name>", "the model in another format, made by llama-quantize from its floats")

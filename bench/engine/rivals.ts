@@ -33,7 +33,7 @@ export interface OwnOptions {
   readonly path: string;
   readonly threads: number;
   readonly instructionSet: string;
-  readonly kv: "f16" | "int8";
+  readonly kv: "f16" | "bf16" | "int8";
   readonly affinity?: "auto" | "pin" | "none";
   /** Keeps where the time of each step went; costs some of it. */
   readonly profile?: boolean;
@@ -76,7 +76,7 @@ export interface RivalOptions {
   readonly threads: number;
   readonly instructionSet: string;
   /** How our engine keeps keys and values; the peer keeps 16-bit floats. */
-  readonly kv: "f16" | "int8";
+  readonly kv: "f16" | "bf16" | "int8";
   /** Adds copies in other formats, run by the peer and, where we can read them, by our engine. */
   readonly formats: boolean;
   readonly say: (text: string) => void;

@@ -63,10 +63,10 @@ const engine = z
     /** Tokens of KV in the pool that all lanes share. */
     kvTokens: count.default(16_384),
     /**
-     * How they are kept: as 16-bit floats, or as int8 with a scale a token and head, in 51 to 53% of the memory. What
-     * int8 costs in accuracy is in docs/decisions/kv-int8.md.
+     * How they are kept: as 16-bit floats (bf16 has room for larger values, f16 is the more exact), or as int8 with a
+     * scale a token and head, in 51 to 53% of the memory. What each costs in accuracy is in docs/decisions/kv-int8.md.
      */
-    kv: z.enum(["f16", "int8"]).default("f16"),
+    kv: z.enum(["f16", "bf16", "int8"]).default("f16"),
     /** Tokens in a KV block. */
     blockTokens: z.union([z.literal(16), z.literal(32)]).default(32),
     /**

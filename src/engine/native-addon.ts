@@ -141,7 +141,7 @@ export interface EngineInfo {
   readonly weightsFrom: "cache" | "stored" | "packed";
   /** What people should know of how it was opened; "" for nothing. */
   readonly notice: string;
-  /** How the pool keeps keys and values: "f16" or "int8". */
+  /** How the pool keeps keys and values: "f16", "bf16" or "int8". */
   readonly kv: string;
   /** Bytes of the whole KV pool; pages are taken as they are first used. */
   readonly kvBytes: number;

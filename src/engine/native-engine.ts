@@ -33,7 +33,7 @@ export interface EngineOptions {
   /** Tokens of KV in the pool that all lanes share. */
   readonly kvTokens: number;
   /** How the pool keeps keys and values; "f16" if not given. */
-  readonly kv?: "f16" | "int8";
+  readonly kv?: "f16" | "bf16" | "int8";
   /** Tokens in a KV block. */
   readonly blockTokens?: number;
   /** Compute threads over all lanes of the process; 0: one a processor that the process may use. */

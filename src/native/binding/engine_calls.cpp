@@ -30,14 +30,24 @@ const char* origin_name(WeightOrigin origin) {
   return "packed";
 }
 
-const char* kv_name(KvFormat format) { return format == KvFormat::kInt8 ? "int8" : "f16"; }
+const char* kv_name(KvFormat format) {
+  switch (format) {
+    case KvFormat::kFloat16:
+      return "f16";
+    case KvFormat::kBFloat16:
+      return "bf16";
+    case KvFormat::kInt8:
+      return "int8";
+  }
+  return "f16";
+}
 
 KvFormat kv_format(const std::string& name) {
-  for (const KvFormat format : {KvFormat::kFloat16, KvFormat::kInt8}) {
+  for (const KvFormat format : {KvFormat::kFloat16, KvFormat::kBFloat16, KvFormat::kInt8}) {
     if (name == kv_name(format)) return format;
   }
   throw EngineError(ErrorCode::kArgumentInvalid,
-                    "engine.kv is \"" + name + "\"; it can be \"f16\" or \"int8\".");
+                    "engine.kv is \"" + name + "\"; it can be \"f16\", \"bf16\" or \"int8\".");
 }
 
 napi_value make_info(napi_env env, uint32_t id, Engine& engine) {

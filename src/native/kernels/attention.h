@@ -32,6 +32,8 @@ template <KvFormat kFormat>
 inline Lanes load_kv(const uint16_t* part, size_t index) {
   if constexpr (kFormat == KvFormat::kFloat16) {
     return load_f16(part + index);
+  } else if constexpr (kFormat == KvFormat::kBFloat16) {
+    return load_bf16(part + index);
   } else {
     return load_int8(reinterpret_cast<const int8_t*>(part) + index);
   }
@@ -40,7 +42,7 @@ inline Lanes load_kv(const uint16_t* part, size_t index) {
 // x times the scales of the tokens from `token` on, a token a lane.
 template <KvFormat kFormat>
 inline Lanes scaled(const Lanes& x, const uint16_t* part, uint32_t head_dim, uint32_t token) {
-  if constexpr (kFormat == KvFormat::kFloat16) {
+  if constexpr (kFormat != KvFormat::kInt8) {
     return x;
   } else {
     const auto* scales =
@@ -133,7 +135,7 @@ class SegmentPass {
 
  private:
   static constexpr uint32_t kSegmentBlocks = kAttentionSegment / kKvBlockTokens;
-  static constexpr uint32_t kElement = kFormat == KvFormat::kFloat16 ? 2 : 1;  // bytes
+  static constexpr uint32_t kElement = kFormat == KvFormat::kInt8 ? 1 : 2;  // bytes
   static constexpr uint32_t kLine = 64;
 
   // Vectors that `rows` rows may span in registers.
@@ -394,6 +396,18 @@ struct AttentionKernel {
     }
   }
 
+  static auto* pass_for(KvFormat format) {
+    switch (format) {
+      case KvFormat::kFloat16:
+        return run_pass<kRowsMost, KvFormat::kFloat16>;
+      case KvFormat::kBFloat16:
+        return run_pass<kRowsMost, KvFormat::kBFloat16>;
+      case KvFormat::kInt8:
+        break;
+    }
+    return run_pass<kRowsMost, KvFormat::kInt8>;
+  }
+
   // The keys that are read after a segment by whoever computes those before `end`.
   static KeysOfBlocks keys_after(const AttentionTask& task, uint32_t segment, uint32_t end) {
     if (segment + 1 == end) return task.next;
@@ -406,8 +420,7 @@ struct AttentionKernel {
   // Partials of the rows over a segment before `end`, side by side.
   static void run_segment(const AttentionTask& task, const Rows& rows, uint32_t head_dim, uint32_t segment,
                           uint32_t end, const float* queries, float* probabilities, float* partials) {
-    auto* const pass_of = task.format == KvFormat::kFloat16 ? run_pass<kRowsMost, KvFormat::kFloat16>
-                                                            : run_pass<kRowsMost, KvFormat::kInt8>;
+    auto* const pass_of = pass_for(task.format);
     const KeysOfBlocks next = keys_after(task, segment, end);
     for (uint32_t pass = 0; pass < rows.passes(); pass++) {
       const uint32_t begin = rows.pass_begin(pass);

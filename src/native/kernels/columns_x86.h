@@ -1,5 +1,5 @@
 // Eight rows of sixteen stored as columns, with AVX2. See lanes_portable.h for what each operation means.
-// Include after the Lanes and halves_of() of a lanes_*.h.
+// Include after the Halves of a lanes_*.h.
 #pragma once
 
 #include <immintrin.h>
@@ -11,10 +11,10 @@ namespace {
 
 inline constexpr uint32_t kColumnRows = 8;
 
-inline void store_f16_columns(uint16_t* to, size_t stride, const Lanes (&rows)[kColumnRows]) {
+inline void store_half_columns(uint16_t* to, size_t stride, const Halves (&rows)[kColumnRows]) {
   __m256i by1[kColumnRows];
 #pragma GCC unroll 8
-  for (uint32_t r = 0; r < kColumnRows; r++) by1[r] = halves_of(rows[r]);
+  for (uint32_t r = 0; r < kColumnRows; r++) by1[r] = rows[r].bits;
   // Unpacking rows a half apart three times sorts each half of eight columns: (0, 1), (2, 3)...
   __m256i by2[kColumnRows];
   __m256i by4[kColumnRows];

@@ -44,4 +44,11 @@ namespace streamserve {
   return __builtin_bit_cast(float, static_cast<uint32_t>(b) << 16);
 }
 
+[[maybe_unused]] static uint16_t f32_to_bf16(float value) {
+  const uint32_t bits = __builtin_bit_cast(uint32_t, value);
+  // What is no number stays so: its upper bits alone could be an infinity's.
+  if ((bits & 0x7FFFFFFFU) > 0x7F800000U) return static_cast<uint16_t>((bits >> 16) | 0x40U);
+  return static_cast<uint16_t>((bits + 0x7FFFU + ((bits >> 16) & 1U)) >> 16);
+}
+
 }  // namespace streamserve

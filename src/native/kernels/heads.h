@@ -47,20 +47,32 @@ inline void each_column_rows(uint32_t tokens, Columns columns) {
   }
 }
 
-inline void store_kv_f16(const KvRun& run, uint32_t head_dim, uint32_t slot, uint16_t* keys,
-                         uint16_t* values) {
+template <KvFormat kFormat>
+inline Halves halves_of(const Lanes& x) {
+  if constexpr (kFormat == KvFormat::kFloat16) {
+    return f16_of(x);
+  } else {
+    return bf16_of(x);
+  }
+}
+
+template <KvFormat kFormat>
+inline void store_kv_halves(const KvRun& run, uint32_t head_dim, uint32_t slot, uint16_t* keys,
+                            uint16_t* values) {
   for (uint32_t t = 0; t < run.tokens; t++) {
     const float* value = run.value + t * run.stride;
     uint16_t* to = values + static_cast<size_t>(slot + t) * head_dim;
-    for (uint32_t d = 0; d < head_dim; d += kLanes) store_f16(to + d, load(value + d));
+    for (uint32_t d = 0; d < head_dim; d += kLanes) store_halves(to + d, halves_of<kFormat>(load(value + d)));
   }
   if (run.tokens >= kColumnRows) {
     each_column_rows(run.tokens, [&](uint32_t first) {
       for (uint32_t d = 0; d < head_dim; d += kLanes) {
-        Lanes rows[kColumnRows];
+        Halves rows[kColumnRows];
 #pragma GCC unroll 8
-        for (uint32_t r = 0; r < kColumnRows; r++) rows[r] = load(run.key + (first + r) * run.stride + d);
-        store_f16_columns(keys + d * kKvBlockTokens + slot + first, kKvBlockTokens, rows);
+        for (uint32_t r = 0; r < kColumnRows; r++) {
+          rows[r] = halves_of<kFormat>(load(run.key + (first + r) * run.stride + d));
+        }
+        store_half_columns(keys + d * kKvBlockTokens + slot + first, kKvBlockTokens, rows);
       }
     });
     return;
@@ -68,7 +80,7 @@ inline void store_kv_f16(const KvRun& run, uint32_t head_dim, uint32_t slot, uin
   for (uint32_t t = 0; t < run.tokens; t++) {
     for (uint32_t d = 0; d < head_dim; d += kLanes) {
       uint16_t halves[kLanes];
-      store_f16(halves, load(run.key + t * run.stride + d));
+      store_halves(halves, halves_of<kFormat>(load(run.key + t * run.stride + d)));
       for (uint32_t i = 0; i < kLanes; i++) keys[(d + i) * kKvBlockTokens + slot + t] = halves[i];
     }
   }
@@ -124,8 +136,14 @@ inline void store_kv_int8(const KvRun& run, uint32_t head_dim, uint32_t slot, ui
 
 inline void store_kv(KvFormat format, const KvRun& run, uint32_t head_dim, uint32_t slot, uint16_t* keys,
                      uint16_t* values) {
-  auto* store_as = format == KvFormat::kFloat16 ? store_kv_f16 : store_kv_int8;
-  store_as(run, head_dim, slot, keys, values);
+  switch (format) {
+    case KvFormat::kFloat16:
+      return store_kv_halves<KvFormat::kFloat16>(run, head_dim, slot, keys, values);
+    case KvFormat::kBFloat16:
+      return store_kv_halves<KvFormat::kBFloat16>(run, head_dim, slot, keys, values);
+    case KvFormat::kInt8:
+      return store_kv_int8(run, head_dim, slot, keys, values);
+  }
 }
 
 }  // namespace

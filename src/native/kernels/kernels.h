@@ -108,14 +108,15 @@ static constexpr ActivationRange whole(const Activations& a) { return tokens_of(
 // [kKvBlockTokens][head_dim].
 enum class KvFormat : uint8_t {
   kFloat16,
-  kInt8,  // and then an f32 scale a token, [kKvBlockTokens]: largest magnitude / 127
+  kBFloat16,  // f32's range, with 8 significant bits instead of f16's 11
+  kInt8,      // and then an f32 scale a token, [kKvBlockTokens]: largest magnitude / 127
 };
 
 // Length of one head's keys, or of its values, in a block of `tokens`, in 16-bit words: the unit of every
 // place in a block.
 static constexpr size_t kv_part_words(KvFormat format, uint32_t head_dim, uint32_t tokens) {
   const size_t values = static_cast<size_t>(head_dim) * tokens;
-  return format == KvFormat::kFloat16 ? values : values / 2 + 2 * static_cast<size_t>(tokens);
+  return format != KvFormat::kInt8 ? values : values / 2 + 2 * static_cast<size_t>(tokens);
 }
 
 // Segments of a context of `tokens`.

@@ -46,13 +46,31 @@ inline __m256 load_eight_f16(const uint16_t* from) {
   return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
 }
 inline Lanes load_f16(const uint16_t* from) { return {load_eight_f16(from), load_eight_f16(from + 8)}; }
-inline __m256i halves_of(Lanes x) {
-  return _mm256_set_m128i(_mm256_cvtps_ph(x.high, _MM_FROUND_TO_NEAREST_INT),
-                          _mm256_cvtps_ph(x.low, _MM_FROUND_TO_NEAREST_INT));
+struct Halves {
+  __m256i bits;
+};
+inline Halves f16_of(Lanes x) {
+  return {_mm256_set_m128i(_mm256_cvtps_ph(x.high, _MM_FROUND_TO_NEAREST_INT),
+                           _mm256_cvtps_ph(x.low, _MM_FROUND_TO_NEAREST_INT))};
 }
-inline void store_f16(uint16_t* to, Lanes x) {
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_cvtps_ph(x.low, _MM_FROUND_TO_NEAREST_INT));
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(to + 8), _mm256_cvtps_ph(x.high, _MM_FROUND_TO_NEAREST_INT));
+// In the lower half of each lane's 32 bits.
+inline __m256i eight_bf16_of(__m256 x) {
+  const __m256i bits = _mm256_castps_si256(x);
+  const __m256i upper = _mm256_srli_epi32(bits, 16);
+  const __m256i odd = _mm256_and_si256(upper, _mm256_set1_epi32(1));
+  const __m256i rounded =
+      _mm256_srli_epi32(_mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7FFF)), odd), 16);
+  const __m256i quiet = _mm256_or_si256(upper, _mm256_set1_epi32(0x40));
+  return _mm256_blendv_epi8(rounded, quiet, _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q)));
+}
+inline Halves bf16_of(Lanes x) {
+  // Packing takes the registers' halves by turns.
+  constexpr int kInOrder = 0xD8;
+  const __m256i packed = _mm256_packus_epi32(eight_bf16_of(x.low), eight_bf16_of(x.high));
+  return {_mm256_permute4x64_epi64(packed, kInOrder)};
+}
+inline void store_halves(uint16_t* to, Halves x) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), x.bits);
 }
 inline __m256 load_eight_int8(const int8_t* from) {
   return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from))));

@@ -29,11 +29,23 @@ inline void store_some(float* to, Lanes x, uint32_t count) {
 inline Lanes load_f16(const uint16_t* from) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
 }
-inline __m256i halves_of(Lanes x) {
-  return _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+struct Halves {
+  __m256i bits;
+};
+inline Halves f16_of(Lanes x) { return {_mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
+// By integers: vcvtneps2bf16 takes subnormal numbers for zero.
+inline Halves bf16_of(Lanes x) {
+  const __m512i bits = _mm512_castps_si512(x);
+  const __m512i upper = _mm512_srli_epi32(bits, 16);
+  const __m512i odd = _mm512_and_si512(upper, _mm512_set1_epi32(1));
+  const __m512i rounded =
+      _mm512_srli_epi32(_mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7FFF)), odd), 16);
+  const __m512i quiet = _mm512_or_si512(upper, _mm512_set1_epi32(0x40));
+  return {
+      _mm512_cvtepi32_epi16(_mm512_mask_mov_epi32(rounded, _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), quiet))};
 }
-inline void store_f16(uint16_t* to, Lanes x) {
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), halves_of(x));
+inline void store_halves(uint16_t* to, Halves x) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), x.bits);
 }
 inline Lanes load_int8(const int8_t* from) {
   return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));

@@ -54,11 +54,29 @@ inline float32x4_t load_four_f16(const uint16_t* from) {
 inline Lanes load_f16(const uint16_t* from) {
   return each_four([&](int i) { return load_four_f16(from + 4 * i); });
 }
-inline void store_f16(uint16_t* to, const Lanes& x) {
-  vst1_u16(to, vreinterpret_u16_f16(vcvt_f16_f32(x.q[0])));
-  vst1_u16(to + 4, vreinterpret_u16_f16(vcvt_f16_f32(x.q[1])));
-  vst1_u16(to + 8, vreinterpret_u16_f16(vcvt_f16_f32(x.q[2])));
-  vst1_u16(to + 12, vreinterpret_u16_f16(vcvt_f16_f32(x.q[3])));
+struct Halves {
+  uint16x8_t part[2];
+};
+inline uint16x4_t four_f16_of(float32x4_t x) { return vreinterpret_u16_f16(vcvt_f16_f32(x)); }
+inline Halves f16_of(const Lanes& x) {
+  return {{vcombine_u16(four_f16_of(x.q[0]), four_f16_of(x.q[1])),
+           vcombine_u16(four_f16_of(x.q[2]), four_f16_of(x.q[3]))}};
+}
+inline uint16x4_t four_bf16_of(float32x4_t x) {
+  const uint32x4_t bits = vreinterpretq_u32_f32(x);
+  const uint32x4_t upper = vshrq_n_u32(bits, 16);
+  const uint32x4_t odd = vandq_u32(upper, vdupq_n_u32(1));
+  const uint32x4_t rounded = vshrq_n_u32(vaddq_u32(vaddq_u32(bits, vdupq_n_u32(0x7FFF)), odd), 16);
+  const uint32x4_t quiet = vorrq_u32(upper, vdupq_n_u32(0x40));
+  return vmovn_u32(vbslq_u32(vceqq_f32(x, x), rounded, quiet));
+}
+inline Halves bf16_of(const Lanes& x) {
+  return {{vcombine_u16(four_bf16_of(x.q[0]), four_bf16_of(x.q[1])),
+           vcombine_u16(four_bf16_of(x.q[2]), four_bf16_of(x.q[3]))}};
+}
+inline void store_halves(uint16_t* to, const Halves& x) {
+  vst1q_u16(to, x.part[0]);
+  vst1q_u16(to + 8, x.part[1]);
 }
 inline Lanes load_int8(const int8_t* from) {
   const int8x16_t bytes = vld1q_s8(from);
@@ -249,13 +267,10 @@ inline void round_words(const float (&values)[kLanes][kCount], const float (&fac
 
 inline constexpr uint32_t kColumnRows = 8;
 
-inline void store_f16_columns(uint16_t* to, size_t stride, const Lanes (&rows)[kColumnRows]) {
+inline void store_half_columns(uint16_t* to, size_t stride, const Halves (&rows)[kColumnRows]) {
   for (uint32_t part = 0; part < 2; part++) {
     uint16x8_t sorted[kColumnRows];
-    for (uint32_t r = 0; r < kColumnRows; r++) {
-      sorted[r] = vreinterpretq_u16_f16(
-          vcombine_f16(vcvt_f16_f32(rows[r].q[2 * part]), vcvt_f16_f32(rows[r].q[2 * part + 1])));
-    }
+    for (uint32_t r = 0; r < kColumnRows; r++) sorted[r] = rows[r].part[part];
     // Zipping rows a half apart three times makes columns of them.
     for (uint32_t turn = 0; turn < 3; turn++) {
       uint16x8_t zipped[kColumnRows];

@@ -47,9 +47,21 @@ inline void store_some(float* to, const Lanes& x, uint32_t count) {
 inline Lanes load_f16(const uint16_t* from) {
   return each_lane([&](uint32_t i) { return f16_to_f32(from[i]); });
 }
-inline void store_f16(uint16_t* to, const Lanes& x) {
-  for (uint32_t i = 0; i < kLanes; i++) to[i] = f32_to_f16(x.at[i]);
+// Sixteen 16-bit floats, rounded to nearest even.
+struct Halves {
+  uint16_t at[kLanes];
+};
+inline Halves f16_of(const Lanes& x) {
+  Halves result;
+  for (uint32_t i = 0; i < kLanes; i++) result.at[i] = f32_to_f16(x.at[i]);
+  return result;
 }
+inline Halves bf16_of(const Lanes& x) {
+  Halves result;
+  for (uint32_t i = 0; i < kLanes; i++) result.at[i] = f32_to_bf16(x.at[i]);
+  return result;
+}
+inline void store_halves(uint16_t* to, const Halves& x) { std::memcpy(to, x.at, sizeof(x.at)); }
 inline Lanes load_int8(const int8_t* from) {
   return each_lane([&](uint32_t i) { return static_cast<float>(from[i]); });
 }
@@ -226,10 +238,10 @@ inline void round_words(const float (&values)[kLanes][kCount], const float (&fac
 // Rows that are stored as columns at a time.
 inline constexpr uint32_t kColumnRows = 8;
 
-// Lane c of row r goes to to[c * stride + r], rounded as by store_f16.
-inline void store_f16_columns(uint16_t* to, size_t stride, const Lanes (&rows)[kColumnRows]) {
+// Element c of row r goes to to[c * stride + r].
+inline void store_half_columns(uint16_t* to, size_t stride, const Halves (&rows)[kColumnRows]) {
   for (uint32_t c = 0; c < kLanes; c++) {
-    for (uint32_t r = 0; r < kColumnRows; r++) to[c * stride + r] = f32_to_f16(rows[r].at[c]);
+    for (uint32_t r = 0; r < kColumnRows; r++) to[c * stride + r] = rows[r].at[c];
   }
 }
 // Byte c (of kLanes) of row r, which begins at rows + r * row_stride, goes to to[c * stride + r].

@@ -198,14 +198,7 @@ void write_floats(Format format, std::span<const float> row, uint8_t* out) {
     return;
   }
   for (const float value : row) {
-    uint16_t bits = f32_to_f16(value);
-    if (format == Format::kBF16) {
-      uint32_t wide;
-      std::memcpy(&wide, &value, sizeof wide);
-      // To nearest, ties to even; values are finite.
-      bits = static_cast<uint16_t>((wide + 0x7FFF + (wide >> 16 & 1)) >> 16);
-    }
-    out = write_u16(out, bits);
+    out = write_u16(out, format == Format::kBF16 ? f32_to_bf16(value) : f32_to_f16(value));
   }
 }
 

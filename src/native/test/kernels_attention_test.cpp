@@ -1,6 +1,7 @@
 // Attention, RoPE and KV storage of every family: against double precision, the portable family, and any
 // grouping.
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <tuple>
 
@@ -11,6 +12,7 @@ namespace streamserve::test {
 namespace {
 
 constexpr uint32_t kHeadDims[] = {64, 80, 96, 128, 256};
+constexpr KvFormat kKvFormats[] = {KvFormat::kFloat16, KvFormat::kBFloat16, KvFormat::kInt8};
 
 // The KV of one KV head, in blocks that begin with `padding` elements of something else, stored in runs of
 // at most `run` tokens.
@@ -141,10 +143,11 @@ std::vector<double> reference(const Case& c) {
   return out;
 }
 
-void round_to_f16(std::vector<float>& values) {
-  // A value of 11 significant bits survives the store; scaling by 2^13 + 1 splits it off (Dekker).
+// To so many significant bits less than f32's 24.
+void round_off(std::vector<float>& values, int bits) {
+  // Scaling by 2^bits + 1 splits them off (Dekker).
   for (float& value : values) {
-    const float split = value * 8193.0F;
+    const float split = value * (std::ldexp(1.0F, bits) + 1.0F);
     value = split - (split - value);
   }
 }
@@ -161,7 +164,9 @@ void round_to_int8(std::vector<float>& values, uint32_t head_dim) {
 void round_to_format(Case& c) {
   for (std::vector<float>* values : {&c.keys, &c.values}) {
     if (c.format == KvFormat::kFloat16) {
-      round_to_f16(*values);
+      round_off(*values, 13);
+    } else if (c.format == KvFormat::kBFloat16) {
+      round_off(*values, 16);
     } else {
       round_to_int8(*values, c.head_dim);
     }
@@ -175,6 +180,7 @@ UNIT_TEST(kernels_attention_is_near_double_precision) {
     for (const auto& [heads, format] : {std::pair{1U, KvFormat::kFloat16},
                                         {3U, KvFormat::kFloat16},
                                         {8U, KvFormat::kFloat16},
+                                        {3U, KvFormat::kBFloat16},
                                         {3U, KvFormat::kInt8}}) {
       Case c = make_case(head_dim, heads, 71, head_dim + heads);
       c.format = format;
@@ -196,7 +202,7 @@ UNIT_TEST(kernels_attention_keeps_to_its_window_and_cap) {
       Case c = make_case(80, 3, 133, window);
       c.window = window;
       c.cap = cap;
-      c.format = window % 2 ? KvFormat::kFloat16 : KvFormat::kInt8;
+      c.format = kKvFormats[window % 3];
       round_to_format(c);
       const std::vector<double> exact = reference(c);
       for (const Kernels* family : runnable_families()) {
@@ -233,6 +239,7 @@ UNIT_TEST(kernels_attention_of_a_position_does_not_depend_on_its_company) {
                                                       {80U, 5U, 0.0F, kFloat16},
                                                       {96U, 33U, 2.0F, kFloat16},
                                                       {128U, 40U, 0.0F, kFloat16},
+                                                      {96U, 0U, 0.0F, KvFormat::kBFloat16},
                                                       {64U, 0U, 0.0F, kInt8},
                                                       {80U, 33U, 2.0F, kInt8}}) {
     for (const uint32_t heads : {1U, 3U, 5U}) {
@@ -264,6 +271,7 @@ UNIT_TEST(kernels_attention_of_a_position_does_not_depend_on_its_company) {
 UNIT_TEST(kernels_attention_over_many_segments_is_near_double_precision) {
   for (const auto& [window, cap, format] : {std::tuple{0U, 0.0F, KvFormat::kFloat16},
                                             {300U, 2.0F, KvFormat::kFloat16},
+                                            {300U, 0.0F, KvFormat::kBFloat16},
                                             {256U, 0.0F, KvFormat::kInt8}}) {
     Case c = make_case(64, 2, 3 * kAttentionSegment + 5, 50 + window);
     c.window = window;
@@ -285,6 +293,7 @@ UNIT_TEST(kernels_attention_of_a_shared_context_equals_that_of_a_whole_one) {
   for (const auto& [head_dim, heads, window, format] : {std::tuple{64U, 3U, 0U, KvFormat::kFloat16},
                                                         {64U, 3U, 300U, KvFormat::kFloat16},
                                                         {80U, 1U, 0U, KvFormat::kFloat16},
+                                                        {96U, 3U, 0U, KvFormat::kBFloat16},
                                                         {128U, 7U, 0U, KvFormat::kInt8},
                                                         {256U, 2U, 700U, KvFormat::kInt8}}) {
     Case c = make_case(head_dim, heads, tokens, 60 + window);
@@ -346,6 +355,29 @@ UNIT_TEST(kernels_store_kv_rounds_to_nearest_even_like_the_portable_family) {
   }
 }
 
+UNIT_TEST(kernels_store_kv_as_bf16_rounds_to_nearest_even_and_keeps_what_f16_has_no_room_for) {
+  const Kernels& portable = *choose_kernels("portable");
+  constexpr uint32_t head_dim = 64;
+  std::vector<float> values = random_floats(head_dim, 40);
+  const float special[] = {0.0F,   -0.0F,  70000.0F,  3.38e38F,   3.4e38F, 1e-40F,      257.0F,
+                           259.0F, 257.5F, HUGE_VALF, -HUGE_VALF, 1e-45F,  1.00390625F, -259.0F};
+  std::copy(std::begin(special), std::end(special), values.begin());
+  // Of a number whose upper bits alone would be an infinity's.
+  values[20] = std::bit_cast<float>(0x7F800001U);
+  const Cache expected(portable, values, values, 1, head_dim, 0, KvFormat::kBFloat16);
+  const uint16_t* stored = expected.blocks[0].data() + expected.value_offset;
+  CHECK_EQUAL(stored[2], uint16_t{0x4789});
+  CHECK_EQUAL(stored[4], uint16_t{0x7F80});  // beyond the largest: infinity
+  CHECK_EQUAL(stored[6], uint16_t{0x4380});  // 257 is halfway: 256
+  CHECK_EQUAL(stored[7], uint16_t{0x4382});  // 259 is halfway: 260
+  CHECK_EQUAL(stored[8], uint16_t{0x4381});
+  CHECK_EQUAL(stored[20], uint16_t{0x7FC0});
+  for (const Kernels* family : runnable_families()) {
+    const Cache cache(*family, values, values, 1, head_dim, 0, KvFormat::kBFloat16);
+    CHECK(cache.blocks == expected.blocks);
+  }
+}
+
 UNIT_TEST(kernels_store_kv_as_int8_stays_within_half_a_step_and_shows_what_is_not_finite) {
   const Kernels& portable = *choose_kernels("portable");
   for (const uint32_t head_dim : kHeadDims) {
@@ -385,7 +417,7 @@ UNIT_TEST(kernels_store_kv_stores_a_run_as_it_stores_its_tokens_one_by_one) {
     std::fill_n(keys.begin() + 9 * head_dim, head_dim, 0.0F);
     keys[10 * head_dim + 1] = HUGE_VALF;
     values[11 * head_dim + 2] = std::nanf("");
-    for (const KvFormat format : {KvFormat::kFloat16, KvFormat::kInt8}) {
+    for (const KvFormat format : kKvFormats) {
       const Cache expected(portable, keys, values, tokens, head_dim, 0x1234, format);
       for (const Kernels* family : runnable_families()) {
         for (const uint32_t run : {1U, 5U, 7U, 8U, 9U, 14U, 16U, 31U, 32U}) {
