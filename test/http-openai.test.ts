@@ -249,6 +249,7 @@ describe("what is served", () => {
       "vllm:time_to_first_token_seconds_bucket",
       "vllm:generation_tokens_total",
       "streamserve_lane_steps",
+      "streamserve_lane_step_cost_error",
     ]) {
       expect(text).toContain(name);
     }

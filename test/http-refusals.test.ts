@@ -352,6 +352,38 @@ describe("a request that is refused", () => {
   });
 });
 
+test("a request that would wait too long is told at once what is predicted, and when to come back", async () => {
+  const busy = await startTestServer({ scheduler: { maxRunning: 1, interactive: { ttftMs: 500 } } });
+  const post = (body: object, signal?: AbortSignal) =>
+    fetch(`${busy.url}/v1/chat/completions`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify(body),
+      ...(signal ? { signal } : {}),
+    });
+  try {
+    const leave = new AbortController();
+    // Its headers come with its first token: it has the only place then.
+    await post({ ...running, max_tokens: 1500 }, leave.signal);
+    const response = await post(chatBody());
+    expect(response.status).toBe(503);
+    const { error } = (await response.json()) as {
+      error: { code: string; message: string; details: { retryAfterMs: number } };
+    };
+    expect(error.code).toBe("overloaded");
+    expect(error.message).toMatch(
+      /^The first token is predicted in \d+ ms, later than scheduler\.interactive\.ttftMs \(500 ms\) allows for: try again in \d+ ms\.$/,
+    );
+    const { retryAfterMs } = error.details;
+    expect(retryAfterMs).toBeGreaterThan(0);
+    expect(response.headers.get("retry-after-ms")).toBe(String(retryAfterMs));
+    expect(response.headers.get("retry-after")).toBe(String(Math.ceil(retryAfterMs / 1000)));
+    leave.abort();
+  } finally {
+    await busy.close(0);
+  }
+});
+
 describe("a start that is refused", () => {
   test("on a port that is taken", async () => {
     const other = createServer();

@@ -95,6 +95,23 @@ describe.skipIf(executable === undefined)("the page", () => {
     await expect.poll(() => page.evaluate(painted)).toBeGreaterThan(10);
     const cached = page.locator(".tile", { hasText: "KV blocks cached" }).locator("b");
     await idle();
+    // Pointing at a decode step tells what it was to draft, and why: from the newest backwards, until one is met.
+    await page.getByRole("button", { name: "Pause" }).click();
+    const timeline = page.locator("#timeline");
+    const { width } = (await timeline.boundingBox())!;
+    const caption = page.locator("#span");
+    let told = "";
+    for (let x = width - 1; x > 84 && !told.includes("decode.0 · decode"); x -= 2) {
+      await timeline.hover({ position: { x, y: 5 * 26 + 13 } });
+      told = (await caption.textContent())!;
+    }
+    const number = "-?[\\d.]+";
+    expect(told).toMatch(
+      new RegExp(
+        `^decode\\.0 · decode · .*; decided: rows 1 · drafts a row ${number} · expected tokens ${number}` +
+          ` · predicted ms ${number} · expected gain % ${number}`,
+      ),
+    );
     await expect.poll(async () => Number(await cached.textContent())).toBeGreaterThan(0);
     expect(complaints).toEqual([]);
   });

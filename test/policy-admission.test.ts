@@ -16,6 +16,7 @@ function waiting(request: number, blocks: number, more: Partial<Waiting> = {}): 
   return {
     request,
     attempt: 0,
+    resumed: false,
     blocks,
     promptTokens: blocks * 16,
     tenant: 0,
@@ -27,9 +28,12 @@ function waiting(request: number, blocks: number, more: Partial<Waiting> = {}): 
   };
 }
 
+/** A request that comes back from the lanes. */
+const BACK = { attempt: 1, resumed: true };
+
 function queueOf(...all: Waiting[]): AdmissionQueue<Waiting> {
   const queue = new AdmissionQueue<Waiting>(LIMITS);
-  for (const one of all) queue.add(one, false);
+  for (const one of all) queue.add(one);
   return queue;
 }
 
@@ -61,7 +65,7 @@ describe("admission", () => {
   test("sends one offline request first now and then, and no more", () => {
     const queue = queueOf(waiting(1, 1, { offline: true }), waiting(2, 1, { offline: true }));
     const now = LIMITS.offlinePatienceMs;
-    queue.add(waiting(3, 1, { since: now }), false);
+    queue.add(waiting(3, 1, { since: now }));
     expect([next(queue, 1, now), next(queue, 1, now), next(queue, 1, now)].map((w) => w?.request)).toEqual([
       1, 3, 2,
     ]);
@@ -69,10 +73,23 @@ describe("admission", () => {
 
   test("refuses beyond its bound, but takes back what was admitted once, first", () => {
     const queue = new AdmissionQueue<Waiting>({ ...LIMITS, maxWaiting: 1 });
-    expect(queue.add(waiting(1, 1), false)).toBe(true);
-    expect(queue.add(waiting(2, 1), false)).toBe(false);
-    expect(queue.add(waiting(3, 1), true)).toBe(true);
+    expect(queue.add(waiting(1, 1))).toBe(true);
+    expect(queue.add(waiting(2, 1))).toBe(false);
+    expect(queue.add(waiting(3, 1, BACK))).toBe(true);
     expect(next(queue, 1, 0)?.request).toBe(3);
+  });
+
+  test("has those that come back in the order they first came in, before all others", () => {
+    const queue = queueOf(waiting(4, 1), waiting(5, 1));
+    for (const request of [2, 1, 3]) queue.add(waiting(request, 1, BACK));
+    expect([1, 2, 3, 4, 5].map(() => next(queue, 1, 0)?.request)).toEqual([1, 2, 3, 4, 5]);
+  });
+
+  test("puts what only waited before at the end, however full the queue is", () => {
+    const queue = new AdmissionQueue<Waiting>({ ...LIMITS, maxWaiting: 2 });
+    for (const request of [1, 2, 3, 4]) queue.add(waiting(request, 1, { attempt: 1 }));
+    expect(queue.add(waiting(5, 1))).toBe(false);
+    expect([1, 2, 3, 4].map(() => next(queue, 1, 0)?.request)).toEqual([1, 2, 3, 4]);
   });
 
   test("gives out those whose deadline has passed", () => {
@@ -86,8 +103,7 @@ describe("admission", () => {
     fc.assert(
       fc.property(fc.array(request, { maxLength: 40 }), fc.integer({ min: 1, max: 12 }), (all, release) => {
         const queue = new AdmissionQueue<Waiting>(LIMITS);
-        for (const [i, { blocks, offline }] of all.entries())
-          queue.add(waiting(i, blocks, { offline }), false);
+        for (const [i, { blocks, offline }] of all.entries()) queue.add(waiting(i, blocks, { offline }));
         let now = 0;
         let free = 20;
         const running: Waiting[] = [];
@@ -116,35 +132,35 @@ describe("tenants", () => {
 
   test("share a class by tokens: ten times the requests get no more than half", () => {
     const queue = new AdmissionQueue<Waiting>({ ...LIMITS, maxWaiting: 1000 });
-    for (let i = 0; i < 200; i++) queue.add(waiting(i, 1, { tenant: BUSY }), false);
-    for (let i = 200; i < 220; i++) queue.add(waiting(i, 1, { tenant: CALM }), false);
+    for (let i = 0; i < 200; i++) queue.add(waiting(i, 1, { tenant: BUSY }));
+    for (let i = 200; i < 220; i++) queue.add(waiting(i, 1, { tenant: CALM }));
     const order = Array.from({ length: 40 }, () => next(queue, 1, 0)!.tenant);
     expect(order.filter((tenant) => tenant === BUSY)).toHaveLength(20);
   });
 
   test("whoever comes back from idleness has no claim saved up", () => {
     const queue = new AdmissionQueue<Waiting>({ ...LIMITS, maxWaiting: 1000 });
-    for (let i = 0; i < 100; i++) queue.add(waiting(i, 1, { tenant: BUSY }), false);
+    for (let i = 0; i < 100; i++) queue.add(waiting(i, 1, { tenant: BUSY }));
     for (let i = 0; i < 50; i++) next(queue, 1, 0);
-    for (let i = 100; i < 150; i++) queue.add(waiting(i, 1, { tenant: CALM }), false);
+    for (let i = 100; i < 150; i++) queue.add(waiting(i, 1, { tenant: CALM }));
     const order = Array.from({ length: 20 }, () => next(queue, 1, 0)!.tenant);
     expect(order.filter((tenant) => tenant === CALM)).toHaveLength(10);
   });
 
   test("a full queue takes in who has less waiting, in place of the last of who has most", () => {
     const queue = new AdmissionQueue<Waiting>({ ...LIMITS, maxWaiting: 4 });
-    for (let i = 0; i < 4; i++) queue.add(waiting(i, 1, { tenant: BUSY }), false);
-    expect(queue.add(waiting(4, 1, { tenant: CALM }), false)).toBe(false);
+    for (let i = 0; i < 4; i++) queue.add(waiting(i, 1, { tenant: BUSY }));
+    expect(queue.add(waiting(4, 1, { tenant: CALM }))).toBe(false);
     expect(queue.displace(waiting(4, 1, { tenant: CALM }))?.request).toBe(3);
-    expect(queue.add(waiting(4, 1, { tenant: CALM }), false)).toBe(true);
+    expect(queue.add(waiting(4, 1, { tenant: CALM }))).toBe(true);
     expect(queue.displace(waiting(5, 1, { tenant: BUSY }))).toBeUndefined();
   });
 
   test("a full queue displaces nobody who is resumed, and takes the newcomer however long it is", () => {
     const [BUSY, CALM] = [1, 2];
     const queue = new AdmissionQueue<Waiting>({ ...LIMITS, maxWaiting: 2 });
-    queue.add(waiting(1, 1, { tenant: BUSY }), false);
-    for (const request of [2, 3, 4]) queue.add(waiting(request, 1, { tenant: BUSY, attempt: 1 }), true);
+    queue.add(waiting(1, 1, { tenant: BUSY }));
+    for (const request of [2, 3, 4]) queue.add(waiting(request, 1, { tenant: BUSY, ...BACK }));
     expect(queue.displace(waiting(5, 1, { tenant: CALM }))?.request).toBe(1);
     queue.replace(waiting(5, 1, { tenant: CALM }));
     expect(queue.size).toBe(4);
@@ -161,10 +177,10 @@ describe("tenants", () => {
     fc.assert(
       fc.property(fc.array(request, { maxLength: 40 }), request, (all, last) => {
         const queue = new AdmissionQueue<Waiting>(LIMITS);
-        for (const [i, { blocks, ...rest }] of all.entries()) queue.add(waiting(i, blocks, rest), false);
+        for (const [i, { blocks, ...rest }] of all.entries()) queue.add(waiting(i, blocks, rest));
         const newcomer = waiting(99, last.blocks, last);
         const ahead = queue.ahead(newcomer);
-        queue.add({ ...newcomer, since: 1 }, false);
+        queue.add({ ...newcomer, since: 1 });
         const before = { requests: 0, blocks: 0, promptTokens: 0 };
         for (let one = next(queue, 99, 1); one && one.request !== 99; one = next(queue, 99, 1)) {
           before.requests++;
@@ -182,8 +198,7 @@ describe("tenants", () => {
       fc.property(fc.array(costs, { minLength: 2, maxLength: 5 }), (tenants) => {
         const queue = new AdmissionQueue<Waiting>({ ...LIMITS, maxWaiting: 1000 });
         tenants.forEach((list, tenant) => {
-          for (const [i, cost] of list.entries())
-            queue.add(waiting(tenant * 100 + i, 1, { tenant, cost }), false);
+          for (const [i, cost] of list.entries()) queue.add(waiting(tenant * 100 + i, 1, { tenant, cost }));
         });
         const served = tenants.map(() => 0);
         const left = tenants.map((list) => list.length);
@@ -201,7 +216,7 @@ describe("tenants", () => {
   test("are forgotten beyond the bound, those who wait never", () => {
     const queue = new AdmissionQueue<Waiting>({ ...LIMITS, mostTenants: 5, maxWaiting: 1000 });
     for (let i = 0; i < 50; i++) {
-      queue.add(waiting(i, 1, { tenant: i }), false);
+      queue.add(waiting(i, 1, { tenant: i }));
       if (i % 2 === 0) queue.remove(i);
     }
     expect(queue.shares(false).size).toBeLessThanOrEqual(25 + 5);

@@ -5,8 +5,9 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import { GREEDY } from "../dist/engine/engine.js";
 import { closeEngine, NativeLane, openEngine, prefixTierCounts } from "../dist/engine/native-engine.js";
 import { prefill } from "./generate.js";
+import { HubDirectory, hubTensor, safetensorsFile, TINY_CONFIG } from "./hub-model.js";
 import { metric, startTestServer } from "./serving.js";
-import { ModelDirectory, TINY, tinyModel } from "./tiny-model.js";
+import { ModelDirectory, TINY, tinyModel, tinyTensors } from "./tiny-model.js";
 
 /** The second tier of the prefix cache: the same tokens with it, over evictions, restarts and damage. */
 
@@ -87,6 +88,27 @@ test("a new start finds it, and a damaged file is begun anew with a notice", () 
   expect(damaged.engine.notice).toMatch(/can't be used \(.+\): it is begun anew/);
   expect(damaged.answer(1)).toEqual(first);
   damaged.close();
+});
+
+test("what was computed under other settings of the model is not found", () => {
+  const hubs = new HubDirectory();
+  try {
+    model = hubs.write({
+      "config.json": TINY_CONFIG,
+      "model.safetensors": safetensorsFile(tinyTensors({ format: "F32" }).map(hubTensor)),
+    });
+    const before = opened();
+    before.answer(1);
+    before.close();
+    // The weights stay as they are.
+    const scaled = { ...TINY_CONFIG, rope_scaling: { type: "linear", factor: 4 } };
+    writeFileSync(join(model, "config.json"), JSON.stringify(scaled));
+    const after = opened();
+    expect(after.answer(1).cachedTokens).toBe(0);
+    after.close();
+  } finally {
+    hubs.dispose();
+  }
 });
 
 test("without room for a block there is no tier, and it is said", () => {

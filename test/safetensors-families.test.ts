@@ -26,6 +26,13 @@ const NAMES: Readonly<Record<string, string>> = {
   ffn_gate: "mlp.gate_proj",
   ffn_up: "mlp.up_proj",
   ffn_down: "mlp.down_proj",
+  ffn_gate_inp: "mlp.gate",
+};
+/** Of each expert, behind its number. */
+const EXPERT_NAMES: Readonly<Record<string, readonly [string, string]>> = {
+  ffn_gate_exps: ["gate_proj", "w1"],
+  ffn_up_exps: ["up_proj", "w3"],
+  ffn_down_exps: ["down_proj", "w2"],
 };
 const GEMMA: Readonly<Record<string, string>> = {
   post_attention_norm: "post_attention_layernorm",
@@ -69,7 +76,28 @@ const FAMILIES: readonly Family[] = [
       query_pre_attn_scalar: 32,
     },
   },
+  {
+    file: "gemma3",
+    type: "gemma3_text",
+    config: {
+      // As newer configurations have it.
+      rope_theta: undefined,
+      rope_parameters: {
+        sliding_attention: { rope_type: "default", rope_theta: 10000 },
+        full_attention: { rope_type: "linear", rope_theta: 1e6, factor: 8 },
+      },
+      layer_types: Array.from({ length: 6 }, (_, i) => (i === 5 ? "full_attention" : "sliding_attention")),
+      query_pre_attn_scalar: 32,
+    },
+  },
   { file: "phi3", type: "phi3" },
+  {
+    file: "qwen2-yarn",
+    type: "qwen2",
+    config: { rope_scaling: { rope_type: "yarn", factor: 4, original_max_position_embeddings: 64 } },
+  },
+  { file: "mixtral", type: "mixtral" },
+  { file: "qwen3moe", type: "qwen3_moe", config: { norm_topk_prob: true, mlp_only_layers: [] } },
 ];
 
 function load(file: string) {
@@ -97,14 +125,36 @@ function hubOf({ file, type, config = {} }: Family): { gguf: string; hub: string
   const stored: StoredTensor[] = [];
   for (const { name, shape } of tensors.filter(({ name }) => !name.startsWith("rope_"))) {
     const [, layer, part = "", kind] = /^(?:blk\.(\d+)\.)?(\w+)\.(\w+)$/.exec(name) ?? [];
+    const at = (of: string) =>
+      layer === undefined ? `${of}.${kind}` : `model.layers.${layer}.${of}.${kind}`;
+    const apart = EXPERT_NAMES[part];
+    if (apart !== undefined) {
+      const all = values(name);
+      const size = all.length / shape.at(-1)!;
+      for (let expert = 0; expert < shape.at(-1)!; expert++) {
+        const numbers = all.slice(expert * size, (expert + 1) * size);
+        const stem =
+          type === "mixtral"
+            ? `block_sparse_moe.experts.${expert}.${apart[1]}`
+            : `mlp.experts.${expert}.${apart[0]}`;
+        stored.push({
+          name: at(stem),
+          dtype: "F32",
+          shape: shape.slice(0, 2).reverse(),
+          bytes: new Uint8Array(numbers.buffer),
+        });
+      }
+      continue;
+    }
     const fused = type === "phi3" && part === "ffn_up" ? "mlp.gate_up_proj" : undefined;
     const stem = fused ?? (gemma ? GEMMA[part] : undefined) ?? NAMES[part];
     let numbers = values(name);
     if (gemma && name.endsWith("norm.weight")) numbers = numbers.map((x) => x - 1);
     const heads = { attn_q: of("attention.head_count"), attn_k: of("attention.head_count_kv") }[part];
-    if (type === "mistral" && heads !== undefined) numbers = halves(numbers, Number(heads), shape.at(-1)!);
+    if (/^mi[sx]tral$/.test(type) && heads !== undefined)
+      numbers = halves(numbers, Number(heads), shape.at(-1)!);
     stored.push({
-      name: layer === undefined ? `${stem}.${kind}` : `model.layers.${layer}.${stem}.${kind}`,
+      name: at(type === "mixtral" && stem === "mlp.gate" ? "block_sparse_moe.gate" : stem!),
       dtype: "F32",
       shape: [...shape].reverse(),
       bytes: new Uint8Array(numbers.buffer, numbers.byteOffset, numbers.byteLength),
@@ -133,6 +183,10 @@ function hubOf({ file, type, config = {} }: Family): { gguf: string; hub: string
       rope_theta: of("rope.freq_base"),
       sliding_window: of("attention.sliding_window") ?? null,
       tie_word_embeddings: !tensors.some(({ name }) => name === "output.weight"),
+      num_local_experts: of("expert_count"),
+      num_experts: of("expert_count"),
+      num_experts_per_tok: of("expert_used_count"),
+      moe_intermediate_size: of("expert_feed_forward_length"),
       ...(type === "phi3" && {
         partial_rotary_factor: rotated,
         original_max_position_embeddings: of("rope.scaling.original_context_length"),
@@ -154,7 +208,7 @@ function score(path: string, tokens: number): Float32Array {
   return scores;
 }
 
-test.each(FAMILIES)("$file", (family) => {
+test.each(FAMILIES)("$file as $type, %#", (family) => {
   const { gguf, hub } = hubOf(family);
   // Beyond windows and original contexts.
   expect(score(hub, 120)).toEqual(score(gguf, 120));

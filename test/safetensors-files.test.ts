@@ -143,6 +143,36 @@ describe("what a model asks for and the engine lacks is named", () => {
       /"dynamic"/,
     ],
     [
+      "a YaRN rotation with more settings",
+      config({ rope_scaling: { rope_type: "yarn", factor: 2, mscale: 1 } }),
+      "model_architecture_unsupported",
+      /mscale/,
+    ],
+    [
+      "rotations by kind of layer",
+      config({ rope_parameters: { full_attention: { rope_theta: 1 } } }),
+      "model_architecture_unsupported",
+      /rope_parameters/,
+    ],
+    [
+      "experts that are not there",
+      config({ model_type: "mixtral", num_local_experts: 4, num_experts_per_tok: 2 }),
+      "model_file_invalid",
+      /ffn_gate_inp/,
+    ],
+    [
+      "a mixture of other shares",
+      config({
+        model_type: "qwen3_moe",
+        num_experts: 4,
+        num_experts_per_tok: 2,
+        moe_intermediate_size: 32,
+        norm_topk_prob: false,
+      }),
+      "model_architecture_unsupported",
+      /norm_topk_prob/,
+    ],
+    [
       "a tensor of another network",
       added({ name: "model.layers.0.mixer.weight", dtype: "F32", shape: [1], bytes: new Uint8Array(4) }),
       "model_architecture_unsupported",

@@ -151,6 +151,33 @@ test("the rotation of llama3 is that of a GGUF file with its divisors", () => {
   expect(score(hub({ format: "F32", seed: 24 }))).not.toEqual(truth);
 });
 
+test("the rotation of YaRN is that of a GGUF file with the same settings", () => {
+  const settings = { factor: 4, original_max_position_embeddings: 64, beta_fast: 3, beta_slow: 0.5 };
+  const f32 = (value: number) => ({ type: "f32", value }) as const;
+  const attention = 1.5;
+  const truth = score(
+    ggufs.write(
+      tinyModel({
+        format: "F32",
+        seed: 25,
+        metadata: {
+          "llama.rope.scaling.type": { type: "string", value: "yarn" },
+          "llama.rope.scaling.factor": f32(settings.factor),
+          "llama.rope.scaling.original_context_length": { type: "u32", value: 64 },
+          "llama.rope.scaling.yarn_beta_fast": f32(settings.beta_fast),
+          "llama.rope.scaling.yarn_beta_slow": f32(settings.beta_slow),
+          "llama.rope.scaling.attn_factor": f32(attention / (1 + 0.1 * Math.log(settings.factor))),
+        },
+      }),
+    ),
+  );
+  const found = (more: object) =>
+    score(hub({ format: "F32", seed: 25 }, { rope_scaling: { type: "yarn", ...settings, ...more } }));
+  expect(found({ attention_factor: attention })).toEqual(truth);
+  expect(found({})).not.toEqual(truth);
+  expect(found({ attention_factor: attention, beta_fast: 32 })).not.toEqual(truth);
+});
+
 test("hyper-parameters come under GGUF's names", () => {
   const { metadata, version, tensors } = readMetadata(hub({ format: "F16" }, { rope_theta: 500000 }));
   expect(version).toBe(0);

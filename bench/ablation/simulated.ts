@@ -1,5 +1,6 @@
+import { simulateServing } from "#streamserve/simulate/serving/simulate-serving.js";
 import { seededRandom } from "../load/arrivals.js";
-import { a800Pairs, servePairs } from "../routing/pairs.js";
+import { a800Pairs, workloadOf } from "../routing/pairs.js";
 import { fresh, joined, length, ordinary, poisson, type RoutedRequest } from "../routing/scenarios.js";
 import { type Objective, type Outcome, outcomeOf } from "./outcome.js";
 import type { Part, Substitute } from "./parts.js";
@@ -44,14 +45,22 @@ export async function compareSimulated(
 
 function simulate(part: Part, rival: Substitute, round: number, count: number): Outcome {
   const pairs = Math.max(part.pairs, PAIRS_OF_ONE);
-  const config = a800Pairs(pairs * (rival.pairsFor ?? 1), {
+  const setup = a800Pairs(pairs * (rival.pairsFor ?? 1), {
     ...rival.settings,
     scheduler: { interactive: OBJECTIVE, ...rival.settings.scheduler },
   });
   const requests = arrivals(pairs, Math.ceil(count * part.load), PAIR_RATE * part.load, round);
-  const served = servePairs(config, requests, { draftability: DRAFTABILITY, vocabulary: VOCABULARY });
+  const drawn = { vocabulary: VOCABULARY, draftability: DRAFTABILITY };
+  const served = simulateServing({ ...setup, drawn }, workloadOf(requests)).requests;
   return outcomeOf(
-    served.map((one) => ({ ...one, done: one.outcome === "done" })),
+    served.map(({ atMs, totalMs, ttftMs, tpotMs, outputTokens, outcome }) => ({
+      cameMs: atMs,
+      endedMs: atMs + totalMs,
+      firstTokenMs: ttftMs,
+      tokenMs: tpotMs,
+      outputTokens,
+      done: outcome === "done",
+    })),
     OBJECTIVE,
   );
 }

@@ -18,13 +18,23 @@ export interface RoutingScenario {
   readonly requests: (pairs: number, count: number, seed: number) => RoutedRequest[];
   /** How many times longer the steps of a pair take; 1 when absent. */
   readonly slowness?: (pair: number) => number;
+  /** Requests a pair with which it has shown all that it is. */
+  readonly enough: number;
 }
+
+/** Some seconds of arrivals. */
+const SOME = 50;
 
 export const VOCABULARY = 32_000;
 /** Blocks of made-up prefixes, in tokens. */
 const BLOCK_TOKENS = 64;
 
 const LONGEST_PROMPT = 12_000;
+
+/** Requests a pair in either kind of phase. */
+const PHASE_MS = 20_000;
+const ANSWERS_A_SECOND = 8;
+const PROMPTS_A_SECOND = 3;
 
 type Random = () => number;
 
@@ -73,18 +83,21 @@ export const ROUTING_SCENARIOS: readonly RoutingScenario[] = [
     name: "mixed",
     about: "prompts and answers of all lengths, nothing shared",
     skewed: false,
+    enough: SOME,
     requests: (pairs, count, seed) => poisson(count, 8 * pairs, seed, ordinary),
   },
   {
     name: "prefixes",
     about: "chats, agents, documents and templates that repeat what came before",
     skewed: false,
+    enough: SOME,
     requests: (pairs, count, seed) => sessions(pairs, count, seed),
   },
   {
     name: "bursts",
     about: "sixteen a pair at once, then rest",
     skewed: false,
+    enough: SOME,
     requests: (pairs, count, seed) => {
       const random = seededRandom(seed);
       const burst = 16 * pairs;
@@ -98,6 +111,7 @@ export const ROUTING_SCENARIOS: readonly RoutingScenario[] = [
     name: "long tail",
     about: "one prompt in ten is 8,000 tokens, the others 60",
     skewed: true,
+    enough: SOME,
     requests: (pairs, count, seed) =>
       poisson(count, 8 * pairs, seed, (random) => ({
         prompt: fresh(random, random() < 0.1 ? 8000 : length(random, 60, 0.3, 200)),
@@ -109,6 +123,7 @@ export const ROUTING_SCENARIOS: readonly RoutingScenario[] = [
     about:
       "seven in ten ask about one of 24 documents a pair of 4,000 tokens, a few of them far more than others",
     skewed: true,
+    enough: SOME,
     requests: (pairs, count, seed) => {
       const random = seededRandom(seed + 1000);
       const documents = Array.from({ length: 24 * pairs }, () => fresh(random, 4000));
@@ -124,26 +139,27 @@ export const ROUTING_SCENARIOS: readonly RoutingScenario[] = [
     name: "slow pair",
     about: "one pair in two is three times slower",
     skewed: true,
+    enough: SOME,
     requests: (pairs, count, seed) => poisson(count, 4 * pairs, seed, ordinary),
     slowness: (pair) => (pair % 2 === 1 ? 3 : 1),
   },
   {
     name: "phases",
     about: "20 s of short prompts with long answers, then 20 s of long prompts with short answers, and again",
-    skewed: true,
+    // All pairs are alike: in turn is as good an order as any.
+    skewed: false,
+    enough: (ANSWERS_A_SECOND + PROMPTS_A_SECOND) * (PHASE_MS / 1000),
     requests: (pairs, count, seed) => phases(pairs, count, seed),
   },
 ];
 
 /** Decode-heavy and prefill-heavy work in turns, each more than one kind of lane can serve well. */
-const PHASE_MS = 20_000;
-
 function phases(pairs: number, count: number, seed: number): RoutedRequest[] {
   const random = seededRandom(seed);
   const requests: RoutedRequest[] = [];
   for (let atMs = 0; requests.length < count; ) {
     const answers = Math.floor(atMs / PHASE_MS) % 2 === 0;
-    const perSecond = (answers ? 8 : 3) * pairs;
+    const perSecond = (answers ? ANSWERS_A_SECOND : PROMPTS_A_SECOND) * pairs;
     requests.push({
       atMs,
       prompt: fresh(random, answers ? length(random, 150, 0.5, 600) : length(random, 4000, 0.2, 8000)),

@@ -1,7 +1,8 @@
 import type { Config } from "#streamserve/config/schema.js";
+import { simulateServing } from "#streamserve/simulate/serving/simulate-serving.js";
 import { BenchError } from "../bench-error.js";
-import { a800Pairs, servePairs } from "./pairs.js";
-import type { RoutedRequest, RoutingScenario } from "./scenarios.js";
+import { a800Pairs, workloadOf } from "./pairs.js";
+import { type RoutedRequest, type RoutingScenario, VOCABULARY } from "./scenarios.js";
 
 /** The router of a run, and what it may do. */
 export type RouterConfig = Partial<Config["router"]>;
@@ -12,7 +13,6 @@ export interface RoutingRun {
   readonly tokenMs: number[];
   /** Share of prompt tokens that were found in a cache. */
   readonly cachedShare: number;
-  readonly requests: number;
 }
 
 /**
@@ -25,13 +25,21 @@ export function simulateRouting(
   pairs: number,
   router: RouterConfig,
 ): RoutingRun {
-  const config = a800Pairs(pairs, {
+  const { slowness } = scenario;
+  const setup = a800Pairs(pairs, {
     router,
     // Admission stays out of it: all are served.
     scheduler: { interactive: { ttftMs: 0, tpotMs: 0 } },
     speculation: { maxDepth: 0 },
   });
-  const served = servePairs(config, requests, { slowness: scenario.slowness, draftability: 0 });
+  const { requests: served } = simulateServing(
+    {
+      ...setup,
+      drawn: { vocabulary: VOCABULARY, draftability: 0 },
+      ...(slowness && { slowness: (lane: string) => slowness(Number(lane.split(".")[1] ?? 0)) }),
+    },
+    workloadOf(requests),
+  );
   const failed = served.filter(({ outcome }) => outcome !== "done");
   if (failed.length > 0) {
     throw new BenchError(`${scenario.name}: ${failed.length} failed (${failed[0]!.outcome}).`);
@@ -39,9 +47,8 @@ export function simulateRouting(
   const sum = (of: (one: (typeof served)[number]) => number) =>
     served.reduce((total, one) => total + of(one), 0);
   return {
-    firstTokenMs: served.map(({ firstTokenMs }) => firstTokenMs),
-    tokenMs: served.map(({ tokenMs }) => tokenMs).filter(Number.isFinite),
+    firstTokenMs: served.map(({ ttftMs }) => ttftMs),
+    tokenMs: served.map(({ tpotMs }) => tpotMs).filter(Number.isFinite),
     cachedShare: sum((one) => one.cachedTokens) / sum((one) => one.promptTokens),
-    requests: requests.length,
   };
 }

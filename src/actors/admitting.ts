@@ -78,19 +78,21 @@ export class Admitting {
   request(submitted: MessageNamed<"submit">, generation: number, now: number): WaitingRequest {
     const message = this.options.policy === "fifo" ? { ...submitted, class: 0 } : submitted;
     const { promptTokens, outputFrom, maxTokens, attempt, tenant } = message;
+    const resumed = message.resumed === 1;
     const query = queryOf(message);
     const produced = promptTokens - outputFrom;
     const share = this.#lengths.quantile(query, this.options.lengthShare, produced);
-    const reservedTokens = outputFrom + (attempt > 0 ? maxTokens : share);
+    const reservedTokens = outputFrom + (resumed ? maxTokens : share);
     const expected = this.#lengths.quantile(query, EXPECTED, produced) - produced;
     return {
       request: message.request,
       attempt,
+      resumed,
       journey: { ...message, generation, reservedTokens },
       blocks: blocksFor(reservedTokens, this.options.blockTokens),
       promptTokens,
       tenant,
-      cost: this.queue.shares(query.offline).cost(attempt > 0 ? 0 : promptTokens, expected),
+      cost: this.queue.shares(query.offline).cost(resumed ? 0 : promptTokens, expected),
       offline: query.offline,
       since: now,
       deadline: message.deadline,
@@ -158,7 +160,7 @@ export class Admitting {
     if (running.begun) return;
     running.begun = true;
     // What was interrupted, or was not predicted, says nothing.
-    if (running.attempt > 0 || prediction.firstTokenMs === 0) return;
+    if (running.journey.resumed === 1 || prediction.firstTokenMs === 0) return;
     this.firstTokenBias.observe(prediction.firstTokenMs, at - prediction.at);
   }
 
@@ -176,10 +178,10 @@ export class Admitting {
 
   /** Sets the charge for an attempt right: `outputTokens` of the whole request are there now. */
   settle({ journey, cost }: Running, outputTokens: number): void {
-    const { promptTokens, outputFrom, attempt } = journey;
+    const { promptTokens, outputFrom, resumed } = journey;
     const shares = this.queue.shares(journey.class === 1);
     const drawn = outputTokens - (promptTokens - outputFrom);
-    shares.charge(journey.tenant, shares.cost(attempt > 0 ? 0 : promptTokens, drawn) - cost);
+    shares.charge(journey.tenant, shares.cost(resumed === 1 ? 0 : promptTokens, drawn) - cost);
   }
 
   /** A running request holds `tokens`, more than was reserved: the reservation is for what it will need now. */

@@ -32,7 +32,7 @@ export class Delivery {
   #deliver(live: LiveRequest, row: TokenRow, delivered: DeliveredTokens, role: number): void {
     const { post, counters } = this.ending;
     const { ctx } = post;
-    if (live.attempt === 0) live.cachedTokens = row.cachedTokens;
+    if (!live.resumed) live.cachedTokens = row.cachedTokens;
     live.draftTokens += row.drafts;
     live.acceptedTokens += row.accepted;
     const before = live.received;

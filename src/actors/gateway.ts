@@ -219,13 +219,14 @@ export class GatewayActor implements Behaviour<AppMessage>, GenerationService {
     }
     live.attempt++;
     live.lane = undefined;
-    if (cause !== LOST.preempted) live.interruptions++;
+    live.resumed = live.admittedAt !== undefined;
+    if (live.resumed && cause !== LOST.preempted) live.interruptions++;
     if (live.interruptions >= this.options.maxAttempts) {
       const reason = `The request was interrupted ${live.interruptions} times: try again later.`;
       this.#ending.failed(live, "lane_failed", reason, 1000);
       return;
     }
-    this.#counters.resumptions++;
+    if (live.resumed) this.#counters.resumptions++;
     this.#post.ctx.traceId = live.id;
     this.#post.tellScheduler({ type: "submit", ...live.journey() });
   }

@@ -23,6 +23,8 @@ const NO_VALUES = new Float32Array(0);
  */
 export class LiveRequest {
   attempt = 0;
+  /** It was admitted before this attempt. */
+  resumed = false;
   /** Attempts that died with an actor: those that gave way to others don't count. */
   interruptions = 0;
   /** Output tokens received. */
@@ -96,6 +98,7 @@ export class LiveRequest {
       salt1: this.salt[1],
       deadline: this.deadline,
       creditUpTo: this.creditUpTo,
+      resumed: this.resumed ? 1 : 0,
       temperature: sampling.temperature,
       topK: sampling.topK,
       topP: sampling.topP,
@@ -127,7 +130,7 @@ export class LiveRequest {
 
   /** Milliseconds an output token after the first; 0 for fewer than two, and where an interruption counts too. */
   get tokenMs(): number {
-    if (this.firstTokenAt === undefined || this.received < 2 || this.attempt > 0) return 0;
+    if (this.firstTokenAt === undefined || this.received < 2 || this.resumed) return 0;
     return (this.lastTokenAt - this.firstTokenAt) / (this.received - 1);
   }
 

@@ -47,6 +47,8 @@ const journey = {
   deadline: f64,
   /** Output tokens that the reader takes without a further grant, counted from index 0. */
   creditUpTo: u32,
+  /** 1: it was admitted before, in an earlier attempt. */
+  resumed: u8,
   temperature: f64,
   topK: u32,
   topP: f64,

@@ -200,14 +200,12 @@ export class Scheduler implements Behaviour<AppMessage> {
     }
     if (!this.#pairsLeft()) return { code: "lane_failed", reason: NO_LANES };
     if (deadline > 0 && deadline <= since) return { code: "deadline_exceeded", reason: DEADLINE_REASON };
-    // Whoever was admitted once has been promised an answer.
+    // Whoever was taken once has been promised an answer.
     return attempt > 0 ? undefined : this.#admitting.refusal(waiting);
   }
 
   #enqueue(waiting: WaitingRequest, ctx: Ctx): Refusal | undefined {
-    // Whoever was admitted once has waited already.
-    const front = waiting.attempt > 0;
-    if (this.#queue.add(waiting, front)) return undefined;
+    if (this.#queue.add(waiting)) return undefined;
     const displaced = this.#queue.displace(waiting);
     if (!displaced) return this.#admitting.full(waiting);
     this.#refuse(displaced, this.#admitting.displaced(displaced), ctx);

@@ -9,7 +9,10 @@ import { FairShare, type FairShareLimits } from "./fair-share.js";
 
 export interface Waiting {
   readonly request: number;
+  /** From 1 on it has been taken before: by a scheduler that died, or it comes back from the lanes. */
   readonly attempt: number;
+  /** It was admitted before. */
+  readonly resumed: boolean;
   /** KV blocks that it is expected to need. */
   readonly blocks: number;
   /** Prompt tokens to compute. */
@@ -85,24 +88,24 @@ export class AdmissionQueue<W extends Waiting> {
     return sum;
   }
 
-  /** False when the queue is full. A resumed request (`front`) has waited before: it is always taken, first. */
-  add(waiting: W, front: boolean): boolean {
-    if (!front && this.size >= this.limits.maxWaiting) return false;
-    this.#put(waiting, front);
+  /** False when the queue is full. What was taken before is always taken, and what was admitted before comes first. */
+  add(waiting: W): boolean {
+    if (waiting.attempt === 0 && this.size >= this.limits.maxWaiting) return false;
+    this.#put(waiting);
     return true;
   }
 
   /** Adds a newcomer in the place that `displace` made, however many resumed requests make the queue too long. */
   replace(waiting: W): void {
-    this.#put(waiting, false);
+    this.#put(waiting);
   }
 
-  #put(waiting: W, front: boolean): void {
+  #put(waiting: W): void {
     const queue = this.#of(waiting.offline);
-    if (waiting.offline && queue.size === 0 && !front) {
+    if (waiting.offline && queue.size === 0 && !waiting.resumed) {
       this.#offlineServedAt = Math.max(this.#offlineServedAt, waiting.since);
     }
-    queue.add(waiting, front);
+    queue.add(waiting);
   }
 
   /**
@@ -170,15 +173,15 @@ class ClassQueue<W extends Waiting> {
     this.shares = new FairShare(limits);
   }
 
-  add(waiting: W, front: boolean): void {
+  add(waiting: W): void {
     let line = this.#lines.get(waiting.tenant);
     if (!line) {
       line = [];
       this.#lines.set(waiting.tenant, line);
       this.shares.begins(waiting.tenant);
     }
-    if (front) line.unshift(waiting);
-    else line.push(waiting);
+    const after = waiting.resumed ? line.findIndex((w) => !w.resumed || w.request > waiting.request) : -1;
+    line.splice(after < 0 ? line.length : after, 0, waiting);
     this.size++;
     this.blocks += waiting.blocks;
   }
@@ -208,7 +211,7 @@ class ClassQueue<W extends Waiting> {
     const own = this.#lines.get(tenant)?.length ?? 0;
     // Resumed ones stand before all others, and are not taken back: their readers have had tokens.
     const last = longest.at(-1);
-    if (longest.length <= own + 1 || last === undefined || last.attempt > 0) return undefined;
+    if (longest.length <= own + 1 || last === undefined || last.resumed) return undefined;
     return this.#take(longest, longest.length - 1);
   }
 

@@ -45,10 +45,23 @@ const KINDS = 2;
 /** Spare tables of a size, at most: as many as leave a full batch at once. */
 const MOST_SPARE = 32;
 
+/**
+ * Tokens of a tenant's greedy or sampled requests over which their drafts are judged, and expected hits that they are
+ * believed to be average for: some thirty answers, and a part of one.
+ */
+const WORKLOAD_TOKENS = 4000;
+const WORKLOAD_HITS = 30;
+
 /** Probability that a draft of a draft model holds, until some have been made: high enough that it is tried. */
 const FIRST_PROMISE = 0.7;
 /** Weight of a draft in the mean of what a draft model promises: about the last hundred count. */
 const NEWEST_PROMISE = 0.01;
+
+/** What a lane remembers of a tenant: its recent outputs, and what drafts have been worth in its greedy and sampled requests. */
+interface Tenant {
+  readonly recent: Successors;
+  readonly earnings: readonly Earnings[];
+}
 
 /** What the rows of a lane draft with together: recent outputs by tenant, known answers, and what drafts have been worth. */
 export class LaneDrafts {
@@ -56,7 +69,7 @@ export class LaneDrafts {
   /** What a draft of the draft model promised lately, on average: greedy requests, sampled ones. */
   readonly modelPromises = new Float64Array(KINDS).fill(FIRST_PROMISE);
   /** In order of use: the last is the latest. */
-  readonly #tenants = new Map<number, Successors>();
+  readonly #tenants = new Map<number, Tenant>();
   /** Tables of requests that have left, by size: a table a request would be much garbage. */
   readonly #spare = new Map<number, Successors[]>();
 
@@ -73,11 +86,10 @@ export class LaneDrafts {
     );
   }
 
-  /** Recent outputs of a tenant, which may be filled by several rows. */
-  recent(tenant: number): Successors {
-    const { longestSuffix, recentEntries, tenants } = this.limits;
-    const size = entriesFor(recentEntries, longestSuffix, recentEntries);
-    const found = this.#tenants.get(tenant) ?? new Successors(longestSuffix, size);
+  /** What is remembered of a tenant, to which several rows may add. */
+  tenant(tenant: number): Tenant {
+    const { tenants } = this.limits;
+    const found = this.#tenants.get(tenant) ?? this.#newTenant();
     this.#tenants.delete(tenant);
     this.#tenants.set(tenant, found);
     for (const oldest of this.#tenants.keys()) {
@@ -85,6 +97,18 @@ export class LaneDrafts {
       this.#tenants.delete(oldest);
     }
     return found;
+  }
+
+  #newTenant(): Tenant {
+    const { longestSuffix, recentEntries } = this.limits;
+    const size = entriesFor(recentEntries, longestSuffix, recentEntries);
+    return {
+      recent: new Successors(longestSuffix, size),
+      earnings: Array.from(
+        { length: KINDS },
+        () => new Earnings(DRAFTERS.length, WORKLOAD_TOKENS, WORKLOAD_HITS),
+      ),
+    };
   }
 
   /** An empty table for a request's own text of so many tokens; to be given back with `giveBack`. */
@@ -120,6 +144,8 @@ export class RowDrafts {
   #agreeing = false;
   #closed = false;
   readonly #earnings: Earnings;
+  /** The same over all requests of its workload. */
+  readonly #workload: Earnings;
   readonly #kind: number;
   readonly #suffix: Suffix;
   /** The suffix as drafts extend it. */
@@ -144,12 +170,14 @@ export class RowDrafts {
     this.#guesses = new Uint32Array(limits.maxDepth);
     this.#cells = new Uint16Array(limits.maxDepth);
     this.#own = lane.lend(capacity);
-    this.#recent = lane.recent(tenant);
+    const { recent, earnings } = lane.tenant(tenant);
+    this.#recent = recent;
     this.#sources = [this.#own, this.#recent, lane.known];
     this.#found = this.#sources.map(() => ({ token: 0, match: 0, count: 0, total: 0 }));
     this.#knows = this.#sources.map(() => false);
-    this.#earnings = new Earnings(DRAFTERS.length, limits.memoryTokens, limits.priorHits);
     this.#kind = sampled ? 1 : 0;
+    this.#workload = earnings[this.#kind]!;
+    this.#earnings = new Earnings(DRAFTERS.length, limits.memoryTokens, limits.priorHits, this.#workload);
     this.#suffix = new Suffix(limits.longestSuffix);
     this.#ahead = new Suffix(limits.longestSuffix);
   }
@@ -256,7 +284,7 @@ export class RowDrafts {
       if (this.makers[i] !== MODEL) return;
       const cell = this.#cells[i]!;
       const held = this.#guesses[i] === tokens[i];
-      this.#earnings.observe(MODEL, this.lane.survival.probability(cell), held);
+      this.#earn(MODEL, cell, held);
       this.lane.survival.observe(cell, held);
       if (!held) return;
     }
@@ -294,8 +322,14 @@ export class RowDrafts {
   #score(drafter: number, token: number): void {
     const cell = this.#evidence(drafter);
     const held = this.#found[drafter]!.token === token;
-    this.#earnings.observe(drafter, this.lane.survival.probability(cell), held);
+    this.#earn(drafter, cell, held);
     this.lane.survival.observe(cell, held);
+  }
+
+  #earn(drafter: number, cell: Evidence, held: boolean): void {
+    const promised = this.lane.survival.probability(cell);
+    this.#earnings.observe(drafter, promised, held);
+    this.#workload.observe(drafter, promised, held);
   }
 
   #evidence(drafter: number): Evidence {

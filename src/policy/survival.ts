@@ -147,18 +147,23 @@ function firstGuess(cell: number, table: typeof FIRST_SURVIVAL): number {
 }
 
 /**
- * What sets one request apart from the average: drafts of each drafter held this much more or less often than their
- * evidence promised. A ratio of sums that fade, mixed with some expected hits at par.
+ * What sets one request, or all of a workload, apart from the average: drafts of each drafter held this much more or less
+ * often than their evidence promised. A ratio of sums that fade, mixed with some expected hits at the prior's ratio.
  */
 export class Earnings {
   readonly #held: Float64Array;
   readonly #promised: Float64Array;
 
-  /** `memory`: tokens after which old ones weigh 1/e. `weight`: expected hits that count as kept promises. */
+  /**
+   * `memory`: tokens after which old ones weigh 1/e. `weight`: expected hits that are taken to hold as often as those of
+   * `prior`, and as often as promised where there is none or they hold more often: promises multiply along the drafts, so
+   * that too high ones cost more than too low ones.
+   */
   constructor(
     drafters: number,
     readonly memory: number,
     readonly weight: number,
+    readonly prior?: Earnings,
   ) {
     this.#held = new Float64Array(drafters);
     this.#promised = new Float64Array(drafters);
@@ -170,10 +175,15 @@ export class Earnings {
     this.#promised[drafter] = this.#promised[drafter]! * keep + promised;
   }
 
+  /** How many times as often as promised its drafts hold. */
+  ratio(drafter: number): number {
+    const expected = this.weight * Math.min(1, this.prior?.ratio(drafter) ?? 1);
+    return (this.#held[drafter]! + expected) / (this.#promised[drafter]! + this.weight);
+  }
+
   /** A probability as this request keeps it. */
   adjust(drafter: number, probability: number): number {
-    const ratio = (this.#held[drafter]! + this.weight) / (this.#promised[drafter]! + this.weight);
-    return Math.min(MOST_CERTAIN, probability * ratio);
+    return Math.min(MOST_CERTAIN, probability * this.ratio(drafter));
   }
 }
 

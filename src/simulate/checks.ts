@@ -18,6 +18,8 @@ export class Checks {
   readonly #longestMs = { prefill: 0, decode: 0 };
   readonly #classes: ClassCheck;
   #poolChanges = -1;
+  /** Before this moment nothing that is open or alive can be late: the next time to look at them all. */
+  #lookAtMs = 0;
   /** Requests that ended or were cancelled while sequences of theirs were alive. */
   #alive = new Set<number>();
 
@@ -53,9 +55,25 @@ export class Checks {
   afterEvent(): void {
     this.made++;
     if (this.pool.changes !== this.#poolChanges) this.#checkPool();
+    const now = this.clock.now();
+    if (now >= this.#lookAtMs) this.#checkTimes(now);
+    this.#classes.afterEvent(this.open, now);
+  }
+
+  /** Whatever begins to count from now on may take one step; what counts already shortens that. */
+  #checkTimes(now: number): void {
+    this.#lookAtMs = now + this.#oneStepMs;
     for (const reader of this.open) this.#checkPromptness(reader);
-    this.#classes.afterEvent(this.open, this.clock.now());
     for (const number of this.#alive) this.#checkRelease(this.readers[number] as SimulatedReader);
+  }
+
+  /** True if one step has passed since `since`, less what faults excuse; never so for a time that is not a number. */
+  #late(since: number): boolean {
+    const lateAtMs = Math.max(since, this.injector.disturbedUntil) + this.#oneStepMs;
+    if (this.clock.now() > lateAtMs) return true;
+    // It can only become later: by more faults, and longer steps.
+    if (lateAtMs < this.#lookAtMs) this.#lookAtMs = lateAtMs;
+    return false;
   }
 
   /** How long ago `since` was, less the time that faults excuse. */
@@ -70,6 +88,7 @@ export class Checks {
 
   #checkPool(): void {
     this.#poolChanges = this.pool.changes;
+    this.#lookAtMs = 0;
     const wrong = checkPool(this.pool);
     if (wrong) this.#violate("pool", wrong);
     this.#alive.clear();
@@ -80,11 +99,12 @@ export class Checks {
 
   #checkPromptness(reader: SimulatedReader): void {
     const { deadlineMs } = reader.plan;
-    const late = this.#quietMs(reader.submittedAt + deadlineMs);
-    if (deadlineMs > 0 && late > this.#oneStepMs) {
-      this.#violate("deadline", `request ${reader.number} lives on ${late.toFixed(1)} ms after its deadline`);
+    const deadline = reader.submittedAt + deadlineMs;
+    if (deadlineMs > 0 && this.#late(deadline)) {
+      const late = this.#quietMs(deadline).toFixed(1);
+      this.#violate("deadline", `request ${reader.number} lives on ${late} ms after its deadline`);
     }
-    if (this.#quietMs(reader.takenBackAt) > this.#oneStepMs) {
+    if (this.#late(reader.takenBackAt)) {
       this.#violate("forgotten", `request ${reader.number} was taken back and has not ended`);
     }
   }
@@ -93,8 +113,7 @@ export class Checks {
     const { number, takenBackAt, endedAt, outcome } = reader;
     const takenBack = !Number.isNaN(takenBackAt);
     const since = takenBack ? takenBackAt : endedAt;
-    // Not so for one that lives: its time is not a number.
-    if (!(this.#quietMs(since) > this.#oneStepMs)) return;
+    if (!this.#late(since)) return;
     const why = takenBack ? "was taken back" : `ended (${outcome})`;
     this.#violate("release", `request ${number} ${why}, but still holds KV`);
   }

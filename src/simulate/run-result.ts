@@ -9,7 +9,7 @@ export interface RunResult {
   readonly seed: number;
   readonly failure: RunFailure | undefined;
   readonly requests: readonly RequestResult[];
-  /** Requests submitted again by the gateway, each time counted. */
+  /** Requests that were admitted before and submitted again by the gateway, each time counted. */
   readonly resumptions: number;
   readonly faults: Readonly<Partial<Record<FaultKind, number>>>;
   readonly events: number;

@@ -1,3 +1,4 @@
+import { decisionOf, isNote } from "./decision.js";
 import { create, element } from "./page.js";
 import type { WireSpan } from "./trace-source.js";
 
@@ -12,10 +13,6 @@ const DRAW_MS = 100;
 const MOST_SPANS = 30_000;
 /** Told apart with common colour-vision deficiencies, on light and dark ground. */
 const COLOURS = ["#4c8dff", "#f2a33a", "#2fb37c", "#d663b4", "#8f7bea", "#e0594f", "#3fb8c9", "#a5a33c"];
-
-/** A span shorter than any step is a note of what was decided. */
-const NOTE_MS = 0.2;
-const isNote = ([, , start, end]: WireSpan): boolean => end - start < NOTE_MS;
 
 /** Draws each actor's spans on a line of its own; time runs to the right. */
 export class Timeline {
@@ -148,12 +145,18 @@ export class Timeline {
     // Two pixels of slack: many spans are thinner than a pointer.
     const slack = 2 / perMs;
     const actor = this.#actors[Math.floor(y / ROW)];
-    const hit = this.#spans.findLast(
-      ([name, , start, end]) => name === actor && start - slack <= at && at <= end + slack,
-    );
+    const near = ([name, , start, end]: WireSpan): boolean =>
+      name === actor && start - slack <= at && at <= end + slack;
+    // A step goes before the notes beside it, which it tells of.
+    const hit =
+      this.#spans.findLast((span) => !isNote(span) && near(span)) ??
+      this.#spans.findLast((span) => near(span));
     if (hit === undefined) return;
     const [, name, start, end, request, value] = hit;
     const about = request === 0 ? "" : ` · request ${request}`;
-    this.#caption.textContent = `${actor} · ${name} · ${(end - start).toFixed(3)} ms${about} · value ${value}`;
+    const decision = decisionOf(this.#spans, hit);
+    this.#caption.textContent =
+      `${actor} · ${name} · ${(end - start).toFixed(3)} ms${about} · value ${value}` +
+      (decision === "" ? "" : `; decided: ${decision}`);
   }
 }

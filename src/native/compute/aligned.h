@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstddef>
-#include <cstdlib>
 #include <memory>
 #include <new>
 
@@ -11,7 +10,7 @@ namespace streamserve {
 inline constexpr size_t kKernelAlignment = 64;
 
 struct FreeAligned {
-  void operator()(void* memory) const { std::free(memory); }
+  void operator()(void* memory) const { ::operator delete (memory, std::align_val_t{kKernelAlignment}); }
 };
 
 template <typename T>
@@ -21,9 +20,7 @@ using AlignedArray = std::unique_ptr<T[], FreeAligned>;
 template <typename T>
 AlignedArray<T> aligned_array(size_t count) {
   const size_t bytes = (count * sizeof(T) + kKernelAlignment - 1) / kKernelAlignment * kKernelAlignment;
-  void* memory = std::aligned_alloc(kKernelAlignment, bytes > 0 ? bytes : kKernelAlignment);
-  if (!memory) throw std::bad_alloc();
-  return AlignedArray<T>(static_cast<T*>(memory));
+  return AlignedArray<T>(static_cast<T*>(::operator new (bytes, std::align_val_t{kKernelAlignment})));
 }
 
 }  // namespace streamserve

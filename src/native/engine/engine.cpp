@@ -1,7 +1,9 @@
 #include "engine/engine.h"
 
 #include <algorithm>
+#include <bit>
 #include <string>
+#include <vector>
 
 #include "error.h"
 #include "model/source_digest.h"
@@ -50,10 +52,34 @@ KvLayout layout_of(const EngineOptions& options, const ModelConfig& config) {
   return layout;
 }
 
+// What the model says of itself, and what was computed from that: of a safetensors model it lies in no file
+// of weights.
+void add_settings(const ModelSource& source, Digest& digest) {
+  for (const auto& [key, value] : source.metadata()) {
+    if (key.starts_with("tokenizer.")) continue;
+    digest.add(std::string_view(key));
+    if (const auto* truth = std::get_if<bool>(&value)) digest.add(uint64_t{*truth});
+    if (const auto* number = std::get_if<uint64_t>(&value)) digest.add(*number);
+    if (const auto* number = std::get_if<int64_t>(&value)) digest.add(static_cast<uint64_t>(*number));
+    if (const auto* number = std::get_if<double>(&value)) digest.add(std::bit_cast<uint64_t>(*number));
+    if (const auto* text = std::get_if<std::string>(&value)) digest.add(std::string_view(*text));
+  }
+  std::vector<uint8_t> values;
+  for (const TensorInfo& tensor : source.tensors()) {
+    if (tensor.file != kComputed) continue;
+    values.resize(*tensor.bytes);
+    source.read(tensor, values);
+    digest.add(std::string_view(tensor.name));
+    digest.add(std::span<const uint8_t>(values));
+  }
+}
+
 // What must agree for KV of one process to serve another: the same numbers must come out of the same tokens.
 PrefixTierContents tier_contents(const EngineOptions& options, const Model& model, const KvLayout& layout) {
   Digest digest;
-  digest.add(source_digest(open_model_source(options.path)));
+  const ModelSource source = open_model_source(options.path);
+  digest.add(source_digest(source));
+  add_settings(source, digest);
   digest.add(std::string_view(model.kernels().name));
   digest.add(uint64_t{options.exact});
   // RoPE may be scaled by it.

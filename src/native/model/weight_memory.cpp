@@ -15,7 +15,7 @@ namespace {
 constexpr size_t kCopyBytes = 8 << 20;
 
 // All that decides which bytes are packed where.
-DigestBytes digest_of(const PackPlan& plan) {
+DigestBytes digest_of(const ModelSource& source, const PackPlan& plan) {
   Digest digest;
   const auto add = [&](const TensorInfo& tensor) {
     digest.add(tensor.name);
@@ -25,6 +25,10 @@ DigestBytes digest_of(const PackPlan& plan) {
     digest.add(*tensor.bytes);
     digest.add(static_cast<uint64_t>(tensor.view));
     digest.add(uint64_t{tensor.heads});
+    for (const TensorInfo& piece : source.pieces(tensor)) {
+      digest.add(uint64_t{piece.file});
+      digest.add(piece.offset);
+    }
   };
   for (const PackJob& job : plan.jobs) {
     add(*job.tensor);
@@ -53,7 +57,8 @@ void copy(std::span<const uint8_t> from, uint8_t* to, uint32_t threads) {
 
 WeightMemory::WeightMemory(const ModelSource& source, const Kernels& kernels, const PackPlan& plan,
                            const WeightMemoryOptions& options) {
-  PackedContents contents{{}, digest_of(plan), kernels.layout, plan.packed_bytes, *plan.embedding->bytes};
+  PackedContents contents{
+      {}, digest_of(source, plan), kernels.layout, plan.packed_bytes, *plan.embedding->bytes};
   std::optional<PackedCache> cache;
   if (!options.cache.directory.empty()) {
     contents.model = source_digest(source);

@@ -34,7 +34,8 @@ class Translation {
     if (!real(config_, "rms_norm_eps")) invalid("has no rms_norm_eps");
     add(prefix_ + "attention.layer_norm_rms_epsilon", *real(config_, "rms_norm_eps"));
     add_window(family);
-    add_rope();
+    if (!family.experts.empty()) add_experts(family);
+    add_rope(family);
     if (family.architecture == "gemma3") add_gemma();
     return family;
   }
@@ -69,21 +70,52 @@ class Translation {
   void add_window(const HubFamily& family) {
     const Json* use = config_.member("use_sliding_window");
     const bool unused = use && use->boolean() && !*use->boolean();
-    if (family.model_type == "qwen2" || family.model_type == "qwen3") {
+    if (family.model_type.starts_with("qwen")) {
       if (use && use->boolean() && *use->boolean()) unsupported("use_sliding_window");
       return;
     }
     if (!unused) take("sliding_window", "attention.sliding_window");
   }
 
-  void add_rope() {
-    // Newer configurations keep all that concerns the rotation under one key.
+  void add_experts(const HubFamily& family) {
+    need(std::string(family.experts).c_str(), "expert_count");
+    need("num_experts_per_tok", "expert_used_count");
+    if (family.architecture != "qwen3moe") return;
+    need("moe_intermediate_size", "expert_feed_forward_length");
+    // As GGUF's architecture has it: a mixture in every layer, whose chosen experts' shares add up to one.
+    const Json* shares = config_.member("norm_topk_prob");
+    if (!shares || !shares->boolean() || !*shares->boolean()) unsupported("norm_topk_prob false");
+    if (whole("decoder_sparse_step").value_or(1) != 1) unsupported("a decoder_sparse_step other than 1");
+    const Json* dense = config_.member("mlp_only_layers");
+    if (dense && dense->array() && !dense->array()->empty()) unsupported("mlp_only_layers");
+  }
+
+  // Newer configurations keep all that concerns the rotation under one key, for Gemma 3 by kind of layer.
+  const Json* rope_parameters(const HubFamily& family) {
     const Json* parameters = config_.member("rope_parameters");
-    if (parameters && parameters->member("full_attention")) unsupported("rope_parameters by kind of layer");
+    const Json* full = parameters ? parameters->member("full_attention") : nullptr;
+    if (!full) return parameters;
+    if (family.architecture != "gemma3") unsupported("rope_parameters by kind of layer");
+    if (const Json* local = parameters->member("sliding_attention")) {
+      if (rope_kind(*local) != "default") unsupported("a scaled rotation in layers with a window");
+      if (const auto base = real(*local, "rope_theta")) add(prefix_ + "rope.freq_base_swa", *base);
+    }
+    return full;
+  }
+
+  static std::string rope_kind(const Json& scaling) {
+    const Json* type = scaling.member("rope_type");
+    if (!type) type = scaling.member("type");
+    return type && type->text() ? *type->text() : "default";
+  }
+
+  void add_rope(const HubFamily& family) {
+    const Json* parameters = rope_parameters(family);
     const Json& base_at = parameters && parameters->member("rope_theta") ? *parameters : config_;
     const double base = real(base_at, "rope_theta").value_or(kUsualRopeBase);
     add(prefix_ + "rope.freq_base", base);
-    const double part = real(config_, "partial_rotary_factor").value_or(1);
+    const bool newer = parameters && parameters->member("partial_rotary_factor");
+    const double part = real(newer ? *parameters : config_, "partial_rotary_factor").value_or(1);
     if (!(part > 0 && part <= 1)) invalid("has a partial_rotary_factor out of range");
     const uint64_t heads = *whole("num_attention_heads");
     if (heads == 0) invalid("has no attention heads");
@@ -93,9 +125,7 @@ class Translation {
     add(prefix_ + "rope.dimension_count", turned);
     const Json* scaling = parameters ? parameters : config_.member("rope_scaling");
     if (!scaling) return;
-    const Json* type = scaling->member("rope_type");
-    if (!type) type = scaling->member("type");
-    const std::string kind = type && type->text() ? *type->text() : "default";
+    const std::string kind = rope_kind(*scaling);
     if (kind == "default") return;
     if (kind == "longrope" || kind == "su") {
       add_longrope(*scaling, turned);
@@ -112,8 +142,24 @@ class Translation {
         if (!original->whole()) invalid("has an odd original_max_position_embeddings");
         add(prefix_ + "rope.scaling.original_context_length", *original->whole());
       }
+      if (kind == "yarn") add_yarn(*scaling, factor);
     } else {
       unsupported("RoPE scaling \"" + kind + "\"");
+    }
+  }
+
+  // What a YaRN rotation may set besides its factor.
+  void add_yarn(const Json& scaling, double factor) {
+    for (const char* key : {"mscale", "mscale_all_dim"}) {
+      if (scaling.member(key)) unsupported(std::string("YaRN with ") + key);
+    }
+    const Json* truncate = scaling.member("truncate");
+    if (truncate && truncate->boolean() && !*truncate->boolean()) unsupported("YaRN with truncate false");
+    if (const auto fast = real(scaling, "beta_fast")) add(prefix_ + "rope.scaling.yarn_beta_fast", *fast);
+    if (const auto slow = real(scaling, "beta_slow")) add(prefix_ + "rope.scaling.yarn_beta_slow", *slow);
+    // Stands for the usual one of this factor, which GGUF's is multiplied by.
+    if (const auto attention = real(scaling, "attention_factor")) {
+      add(prefix_ + "rope.scaling.attn_factor", *attention / (factor > 1 ? 1 + 0.1 * std::log(factor) : 1));
     }
   }
 
@@ -141,7 +187,9 @@ class Translation {
   // up for the longer ones.
   void add_longrope(const Json& scaling, uint64_t rotated) {
     const double context = static_cast<double>(*whole("max_position_embeddings"));
-    const std::optional<uint64_t> original = whole("original_max_position_embeddings");
+    const Json* newer = scaling.member("original_max_position_embeddings");
+    const std::optional<uint64_t> original =
+        newer ? newer->whole() : whole("original_max_position_embeddings");
     if (!original || *original < 2) invalid("has no original_max_position_embeddings");
     const double longer = context / static_cast<double>(*original);
     add(prefix_ + "rope.scaling.type", std::string("longrope"));
@@ -170,7 +218,8 @@ class Translation {
     take("sliding_window_pattern", "attention.sliding_window_pattern");
     const Json* kinds = config_.member("layer_types");
     if (kinds && kinds->array()) add_pattern(*kinds->array());
-    if (const std::optional<double> local = real(config_, "rope_local_base_freq")) {
+    const std::optional<double> local = real(config_, "rope_local_base_freq");
+    if (local && !source_.find(prefix_ + "rope.freq_base_swa")) {
       add(prefix_ + "rope.freq_base_swa", *local);
     }
     const double head_dim = real(config_, "head_dim").value_or(kGemmaHeadDim);

@@ -22,6 +22,15 @@ struct HubFamily {
   bool norms_from_one;
   // Four norms a layer instead of two: `post_attention_layernorm` is the one behind the attention.
   bool norms_behind;
+  // Where the configuration has the number of experts, of a mixture of them.
+  std::string_view experts{};
+};
+
+// What a tensor is called in GGUF.
+struct GgufName {
+  std::string name;
+  // GGUF keeps the matrices of all experts in one tensor, the hub apart: which expert's this is.
+  std::optional<uint32_t> expert{};
 };
 
 // nullptr for a family that is not known here.
@@ -30,6 +39,6 @@ const HubFamily* find_hub_family(std::string_view model_type);
 std::string hub_families();
 
 // GGUF's name of a tensor; nothing for one that GGUF has no name for.
-std::optional<std::string> gguf_tensor_name(const HubFamily& family, std::string_view name);
+std::optional<GgufName> gguf_tensor_name(const HubFamily& family, std::string_view name);
 
 }  // namespace streamserve

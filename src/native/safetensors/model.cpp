@@ -63,6 +63,7 @@ class Loader {
     } else {
       add_file((directory / kWhole).string(), nullptr);
     }
+    add_stacks();
     return std::move(source_);
   }
 
@@ -119,7 +120,7 @@ class Loader {
     // Older files keep the rotation's frequencies, which follow from the configuration; and a head that is
     // tied may be stored twice.
     if (stored.name.ends_with(".rotary_emb.inv_freq") || (tied_ && stored.name == "lm_head.weight")) return;
-    const std::optional<std::string> name = gguf_tensor_name(*family_, stored.name);
+    const std::optional<GgufName> name = gguf_tensor_name(*family_, stored.name);
     if (!name) {
       throw EngineError(ErrorCode::kModelArchitectureUnsupported,
                         "The model " + path_ + " has the tensor " + stored.name + ", which is no part of a " +
@@ -132,7 +133,7 @@ class Loader {
                             "; safetensors in F32, F16 and BF16 are read.");
     }
     TensorInfo tensor;
-    tensor.name = *name;
+    tensor.name = name->name;
     tensor.format = static_cast<uint32_t>(*format);
     tensor.file = file;
     tensor.offset = stored.offset;
@@ -144,8 +145,35 @@ class Loader {
     for (uint32_t d = 0; d < tensor.dimensions; ++d) {
       tensor.shape[d] = stored.shape[tensor.dimensions - 1 - d];
     }
+    if (name->expert) {
+      if (!stacks_[name->name].emplace(*name->expert, std::move(tensor)).second) {
+        invalid("tensor " + stored.name + " is there twice");
+      }
+      return;
+    }
     set_view(tensor);
     if (!source_.add_tensor(std::move(tensor))) invalid("tensor " + stored.name + " is there twice");
+  }
+
+  // The matrices of all experts in one tensor, as GGUF has them.
+  void add_stacks() {
+    const uint64_t experts = source_.unsigned_value(key("expert_count")).value_or(0);
+    for (auto& [name, experts_of] : stacks_) {
+      std::vector<TensorInfo> pieces;
+      for (auto& [expert, piece] : experts_of) {
+        const TensorInfo& first = pieces.empty() ? piece : pieces.front();
+        if (expert != pieces.size() || piece.dimensions != 2 || piece.shape != first.shape ||
+            piece.format != first.format) {
+          invalid("its experts in " + name + " are not all there, or not alike");
+        }
+        pieces.push_back(std::move(piece));
+      }
+      if (pieces.size() != experts) {
+        invalid("it has " + std::to_string(pieces.size()) + " of " + std::to_string(experts) +
+                " experts in " + name);
+      }
+      if (!source_.add_stacked(name, std::move(pieces))) invalid("tensor " + name + " is there twice");
+    }
   }
 
   void set_view(TensorInfo& tensor) const {
@@ -178,6 +206,8 @@ class Loader {
   bool tied_ = false;
   uint64_t heads_ = 0;
   uint64_t kv_heads_ = 0;
+  // By GGUF's name, then by expert.
+  std::map<std::string, std::map<uint32_t, TensorInfo>> stacks_;
 };
 
 }  // namespace

@@ -72,7 +72,31 @@ bool ModelSource::add_computed(std::string name, std::vector<float> values) {
   return add_tensor(std::move(tensor));
 }
 
+bool ModelSource::add_stacked(std::string name, std::vector<TensorInfo> pieces) {
+  TensorInfo tensor = pieces.front();
+  tensor.name = std::move(name);
+  tensor.dimensions = 3;
+  tensor.shape[2] = pieces.size();
+  tensor.bytes = *tensor.bytes * pieces.size();
+  tensor.file = kStacked;
+  tensor.offset = stacks_.size();
+  stacks_.push_back(std::move(pieces));
+  return add_tensor(std::move(tensor));
+}
+
+std::span<const TensorInfo> ModelSource::pieces(const TensorInfo& tensor) const {
+  return tensor.file == kStacked ? std::span<const TensorInfo>(stacks_[tensor.offset])
+                                 : std::span<const TensorInfo>();
+}
+
 void ModelSource::read(const TensorInfo& tensor, std::span<uint8_t> out) const {
+  if (tensor.file == kStacked) {
+    for (const TensorInfo& piece : pieces(tensor)) {
+      read(piece, out.first(*piece.bytes));
+      out = out.subspan(*piece.bytes);
+    }
+    return;
+  }
   if (tensor.file == kComputed) {
     std::memcpy(out.data(), computed_[tensor.offset].data(), out.size());
     return;

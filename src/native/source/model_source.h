@@ -69,6 +69,8 @@ enum class TensorView : uint8_t {
 
 // `TensorInfo::file` of tensors that lie in no file: they were computed from the configuration.
 inline constexpr uint32_t kComputed = ~uint32_t{0};
+// Of those that are several tensors of the files, one behind the other.
+inline constexpr uint32_t kStacked = kComputed - 1;
 
 struct TensorInfo {
   std::string name;
@@ -107,6 +109,8 @@ class ModelSource {
   uint32_t add_file(File file);
   // A vector of F32 that lies in no file.
   bool add_computed(std::string name, std::vector<float> values);
+  // Matrices of one shape and format, as stored, in one tensor of three dimensions. Its bytes must be known.
+  bool add_stacked(std::string name, std::vector<TensorInfo> pieces);
 
   const std::string& path() const { return path_; }
   const std::vector<std::pair<std::string, MetadataValue>>& metadata() const { return metadata_; }
@@ -117,6 +121,8 @@ class ModelSource {
 
   const MetadataValue* find(std::string_view key) const;
   const TensorInfo* tensor(std::string_view name) const;
+  // What a tensor is put together from; nothing for one that is not.
+  std::span<const TensorInfo> pieces(const TensorInfo& tensor) const;
   // Values of the expected kind; nothing when absent; `model_file_invalid` when of another kind.
   std::optional<uint64_t> unsigned_value(std::string_view key) const;
   std::optional<double> float_value(std::string_view key) const;
@@ -132,6 +138,7 @@ class ModelSource {
   std::string path_;
   std::vector<File> files_;
   std::vector<std::vector<float>> computed_;
+  std::vector<std::vector<TensorInfo>> stacks_;
   std::vector<std::pair<std::string, MetadataValue>> metadata_;
   std::vector<MetadataType> types_;
   std::vector<TensorInfo> tensors_;

@@ -6,32 +6,21 @@
 #include <string>
 #include <vector>
 
-#include "engine/engine.h"
 #include "kernels_data.h"
+#include "tiny_engine.h"
 #include "unit_test.h"
 
 namespace streamserve::test {
 namespace {
 
-// From this directory's parent, where make runs.
-constexpr char kDirectory[] = "../../test/fixtures/families/";
 constexpr const char* kModels[] = {"llama", "mistral",   "qwen2-q4_1", "qwen2-yarn",
                                    "qwen3", "gemma",     "gemma2",     "gemma3-q4_1",
                                    "phi3",  "phi3-q4_1", "mixtral",    "qwen3moe-q4_1"};
 
 std::vector<float> scores_of(const std::string& model, uint32_t batch) {
-  const auto engine = std::make_shared<Engine>(EngineOptions{.path = kDirectory + model + ".gguf",
-                                                             .instruction_set = "portable",
-                                                             .kv_tokens = 256,
-                                                             .block_tokens = kKvBlockTokens,
-                                                             .threads = 2,
-                                                             .context_tokens = 0,
-                                                             .exact = false,
-                                                             .cache = {},
-                                                             .copy_weights = false});
+  const auto engine = std::make_shared<Engine>(tiny_engine(tiny_model(model)));
   const std::shared_ptr<Lane> lane = engine->open_lane({0, LaneRole::kPrefill, 1, batch});
-  std::vector<uint32_t> ids;
-  for (uint32_t i = 0; i < 70; ++i) ids.push_back(i * 37 % 90);
+  const std::vector<uint32_t> ids = some_ids(70);
   std::vector<float> scores(ids.size() * engine->model().config().vocabulary);
   lane->score(ids, 0, scores);
   lane->close();

@@ -5,6 +5,8 @@ import { outcomes, plan, type Scenario, TOPOLOGY, uniform } from "../scenario.js
 /** The faults that took down disaggregated systems in production: one scenario a row of the design's table. */
 
 const STORM_MS = 1_000;
+/** Requests in the lanes at once, where order is looked at. */
+const RUNNING = 4;
 
 /** A small pool: a block that is given back is taken by the next request at once. */
 const TIGHT = { ...TOPOLOGY, totalBlocks: 24 };
@@ -57,6 +59,17 @@ function neighboursUnharmed(results: readonly RunResult[]): string | undefined {
     const harmed = result.requests.findIndex((r, number) => number % 5 !== 2 && r.outcome !== "done");
     if (harmed >= 0)
       return `${result.name}: request ${harmed} ended with ${result.requests[harmed]?.outcome}`;
+  }
+  return undefined;
+}
+
+/** Equal requests at one time: each ends before those that can't have been admitted beside it. */
+function inOrder(results: readonly RunResult[]): string | undefined {
+  for (const { name, requests } of results) {
+    const late = requests.findIndex(
+      ({ endedAt }, i) => endedAt > (requests[i + RUNNING]?.endedAt ?? Number.POSITIVE_INFINITY),
+    );
+    if (late >= 0) return `${name}: request ${late} ended after request ${late + RUNNING}, which came later`;
   }
   return undefined;
 }
@@ -115,6 +128,19 @@ export const HAZARDS: readonly Scenario[] = [
         }),
       ),
     judge: expectAll("done"),
+  },
+  {
+    name: "queue-outlives-scheduler",
+    about: "the scheduler dies with a long queue: those who waited keep their order",
+    plans: () =>
+      [1, 5, 20].map((nth) =>
+        plan(`scheduler dies at route ${nth}`, {
+          topology: { ...TOPOLOGY, maxRunning: RUNNING },
+          requests: uniform({ seed: nth, count: 60, everyMs: 0, promptTokens: 30, maxTokens: 12 }),
+          faults: [{ kind: "kill", actor: "scheduler", when: { kind: "message", type: "route", nth } }],
+        }),
+      ),
+    judge: inOrder,
   },
   {
     name: "cancelled-transfer",

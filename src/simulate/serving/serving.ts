@@ -9,7 +9,7 @@ export type Settings = z.input<typeof configSchema>;
 /** A request's tokens, made when they are needed: a hundred thousand prompts would not fit memory at once. */
 export interface RequestText {
   readonly prompt: Uint32Array;
-  /** What is answered, token by token; absent: tokens drawn by the simulated model, which no draft foretells. */
+  /** What is answered, token by token; absent: tokens drawn by the simulated model. */
   readonly answer?: ArrayLike<number>;
 }
 
@@ -51,6 +51,11 @@ export interface ServingSetup {
   readonly objectives: Objectives;
   /** Equal seeds, setups and workloads give equal results. */
   readonly seed: number;
+  /**
+   * What is drawn for requests that bring no answer: of so many tokens, the next one following from the last alone at
+   * such a share of positions. Absent: of as many as texts have, and none that drafts foretell.
+   */
+  readonly drawn?: { readonly vocabulary: number; readonly draftability: number };
   /** How many times longer steps of a lane take; 1 when absent. */
   readonly slowness?: (lane: string) => number;
   /** Virtual time after the last arrival at which a run is given up, in milliseconds: 10 minutes when absent. */

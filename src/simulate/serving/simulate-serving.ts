@@ -18,8 +18,7 @@ import type {
 } from "./serving.js";
 import { VOCABULARY } from "./texts.js";
 
-/** Ends an answer before its limit: the one id that no text has. */
-const STOP_ID = VOCABULARY;
+const UNFORESEEN = { vocabulary: VOCABULARY, draftability: 0 };
 const PATIENCE_MS = 600_000;
 /** When the actors are up. */
 const FIRST_MS = 1;
@@ -81,6 +80,8 @@ class Serving {
   readonly #watch: LaneWatch;
   readonly #links: HandOffLinks;
   readonly #config: Config;
+  /** Ends an answer before its limit: the one id that no text has. */
+  readonly #stopId: number;
   readonly #answers = new Map<number, RequestText>();
   readonly #outcomes: RequestOutcome[] = [];
   #next = 0;
@@ -89,7 +90,8 @@ class Serving {
     readonly setup: ServingSetup,
     readonly workload: Workload,
   ) {
-    const { hardware, pairs, seed } = setup;
+    const { hardware, pairs, seed, drawn: { vocabulary, draftability } = UNFORESEEN } = setup;
+    this.#stopId = vocabulary;
     const config = servingConfig(setup, workload);
     this.#config = config;
     this.#watch = new LaneWatch(hardware.sharedFactor, () => this.#house.simulation.now);
@@ -98,8 +100,8 @@ class Serving {
       config,
       model: {
         seed: 7,
-        vocabulary: VOCABULARY + 1,
-        draftability: 0,
+        vocabulary: vocabulary + 1,
+        draftability,
         written: (request, index) => this.#written(request, index),
       },
       cost: stepCostOf(hardware, "prefill"),
@@ -175,6 +177,7 @@ class Serving {
 
   #submit(number: number, ended: () => void): void {
     const request = this.workload.requests[number]!;
+    const { outputTokens, maxTokens = outputTokens } = request;
     const text = request.text();
     const seed = number + 1;
     if (text.answer) this.#answers.set(seed, text);
@@ -196,8 +199,9 @@ class Serving {
     this.#house.gateway.generate(
       {
         prompt: text.prompt,
-        maxTokens: request.maxTokens ?? request.outputTokens,
-        sampling: { ...GREEDY, seed, stopIds: [STOP_ID] },
+        maxTokens,
+        // Without an end before its limit: what is drawn might be that id.
+        sampling: { ...GREEDY, seed, stopIds: outputTokens < maxTokens ? [this.#stopId] : [] },
         class: request.class ?? "interactive",
         ...(request.tenant === undefined ? {} : { tenant: request.tenant }),
         deadlineMs: 0,
@@ -212,7 +216,7 @@ class Serving {
     const request = this.workload.requests[seed - 1];
     if (!request) return undefined;
     const { outputTokens, maxTokens = outputTokens } = request;
-    if (index >= outputTokens - 1 && outputTokens < maxTokens) return STOP_ID;
+    if (index >= outputTokens - 1 && outputTokens < maxTokens) return this.#stopId;
     const answer = this.#answers.get(seed)?.answer;
     return answer && answer.length > 0 ? answer[index % answer.length] : undefined;
   }
