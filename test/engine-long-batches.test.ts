@@ -3,23 +3,26 @@ import { closeEngine, NativeLane, openEngine } from "../dist/engine/native-engin
 import { generate, sampling } from "./generate.js";
 import { ModelDirectory, TINY, tinyModel } from "./tiny-model.js";
 
-/** Steps of thousands of tokens give what small ones give. */
+/** Steps of thousands of tokens, and contexts of tens of thousands, give what small steps give. */
 
 const directory = new ModelDirectory();
 afterAll(() => directory.dispose());
 
-const TOKENS = 8192;
-const prompt = Uint32Array.from({ length: TOKENS }, (_, i) => (i * 37 + (i >> 5)) % TINY.vocabulary);
 const how = sampling({ logprobs: 5 });
 
-test.each([0, 1000])("a prompt of 8,192 tokens in one step, window of %i", (window) => {
+test.each([
+  { tokens: 8192, steps: [8192, 500], window: 0 },
+  { tokens: 8192, steps: [8192, 500], window: 1000 },
+  { tokens: 32_768, steps: [8192, 1000], window: 0 },
+])("a prompt of $tokens tokens in steps of $steps, window of $window", ({ tokens, steps, window }) => {
+  const prompt = Uint32Array.from({ length: tokens }, (_, i) => (i * 37 + (i >> 5)) % TINY.vocabulary);
   const metadata = {
-    "llama.context_length": { type: "u32", value: 2 * TOKENS },
+    "llama.context_length": { type: "u32", value: 2 * tokens },
     "llama.attention.sliding_window": { type: "u32", value: window },
   } as const;
   const path = directory.write(tinyModel({ metadata, seed: 3 }));
-  const results = [TOKENS, 500].map((maxBatchTokens) => {
-    const engine = openEngine({ path, kvTokens: TOKENS + 64 });
+  const results = steps.map((maxBatchTokens) => {
+    const engine = openEngine({ path, kvTokens: tokens + 64 });
     const lane = new NativeLane({ engine, lane: 0, role: "prefill", maxRows: 1, maxBatchTokens });
     const generated = generate(lane, prompt, 8, how);
     lane.close();

@@ -58,6 +58,7 @@ const PRE_TOKENIZERS: ReadonlyMap<string, PreTokenizer> = new Map([
   ["llama3", llama3],
   ["llama-v3", llama3],
   ["qwen2", qwen2],
+  ["deepseek-r1-qwen", qwen2],
   ["gpt-4o", o200k],
   ["tekken", tekken],
   ["dbrx", phi4],
