@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import fc from "fast-check";
 import { afterAll, describe, expect, test } from "vitest";
@@ -287,6 +287,19 @@ describe("refusals leave nothing behind", () => {
     await expect(quantise({ ...options, out: "/no/such/place/x.gguf" })).rejects.toMatchObject({
       code: "invalid_parameter",
     });
+    expect(leftovers()).toEqual([]);
+  });
+
+  test("the model's own file, whatever it is called", async () => {
+    const source = models.write(tinyModel({ format: "F32" }));
+    const before = readFileSync(source);
+    const link = outPath();
+    symlinkSync(source, link);
+    for (const out of [source, link]) {
+      const refused = quantise({ source, out, format: "q8_0", threads: 1, overwrite: true });
+      await expect(refused).rejects.toMatchObject({ code: "invalid_parameter" });
+    }
+    expect(readFileSync(source)).toEqual(before);
     expect(leftovers()).toEqual([]);
   });
 

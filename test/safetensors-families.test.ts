@@ -214,6 +214,17 @@ test.each(FAMILIES)("$file as $type, %#", (family) => {
   expect(score(hub, 120)).toEqual(score(gguf, 120));
 });
 
+test("experts are quantised as those of a GGUF file are", () => {
+  const { gguf, hub } = hubOf(FAMILIES.find(({ type }) => type === "qwen3_moe")!);
+  const [ofHub, ofGguf] = [hub, gguf].map((path) => {
+    const source = new Quantiser(path, 2);
+    const bytes = source.tensor("blk.1.ffn_down_exps.weight", "q4_1");
+    source.close();
+    return bytes;
+  });
+  expect(ofHub).toEqual(ofGguf);
+});
+
 test("Llama with biases and the divisors of its rotation", () => {
   const { path, tensors, values, of, close } = load("llama");
   const stored = tensors

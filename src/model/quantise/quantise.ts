@@ -34,13 +34,13 @@ const FLOATS: ReadonlySet<string> = new Set(["F32", "F16", "BF16"]);
 
 /**
  * Writes `out`, whole or not at all, and has the engine open it before it gets its name. Throws `invalid_parameter` for
- * an `out` that is there, `model_format_unsupported` for a source that is rounded already, `disk_full`, `cancelled`,
+ * an `out` that is there or is the source itself, `model_format_unsupported` for a source that is rounded already, `disk_full`, `cancelled`,
  * and what reading the source throws.
  */
 export async function quantise(options: QuantiseOptions): Promise<{ readonly bytes: number }> {
   const { source, format, threads, signal } = options;
   const out = resolve(options.out);
-  await requireFree(out, options.overwrite ?? false);
+  await requireFree(out, source, options.overwrite ?? false);
   const header = readMetadata(source);
   const rounded = header.tensors.find((tensor) => !FLOATS.has(tensor.format));
   const exact = QUANTISED_FORMATS[format].blockElements === 1;
@@ -123,8 +123,14 @@ async function entriesOf(
   return [...metadata].map(([key, value]) => ({ key, value, type: types.get(key) ?? TYPE.u32 }));
 }
 
-async function requireFree(out: string, overwrite: boolean): Promise<void> {
+async function requireFree(out: string, source: string, overwrite: boolean): Promise<void> {
   const found = await stat(out).catch(() => undefined);
+  const from = await stat(source).catch(() => undefined);
+  if (found !== undefined && found.dev === from?.dev && found.ino === from.ino) {
+    throw new StreamServeError("invalid_parameter", `${out} is the model itself: name another file.`, {
+      out,
+    });
+  }
   if (found !== undefined && !(overwrite && found.isFile())) {
     const remedy = found.isFile() ? "add --force to replace it, or name another file" : "name a file";
     throw new StreamServeError("invalid_parameter", `${out} is there already: ${remedy}.`, { out });
