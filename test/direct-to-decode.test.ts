@@ -25,7 +25,8 @@ function serveBeside(directTokens: number): { direct: number; wrong: number; don
     prefill: { maxBatchTokens: 2048 },
     // Smaller than some prompts: those are computed in chunks.
     decode: { maxBatchTokens: 48 },
-    router: { directTokens, unknownTokenMs: 0.1, unknownStepMs: 9 },
+    router: { directTokens },
+    stepCost: { fixedMs: 8.3, tokenMs: 0.077, contextMs: 0.32, attendMs: 0.003, rowMs: 0.01 },
   });
   const house = new House({
     config,

@@ -8,9 +8,8 @@ import { chainOf, PrefixMap } from "../dist/policy/prefix-map.js";
 const CONSTANTS = {
   policy: "flowguard" as const,
   fused: false,
-  unknownTokenMs: 1,
-  unknownStepMs: 10,
-  rowShare: 0.1,
+  prefillPace: { fixedMs: 10, firstMs: 1000, secondMs: 100 },
+  decodePace: { fixedMs: 10, firstMs: 1, secondMs: 1 },
   maxRows: 8,
   stepTokens: 256,
   handOffBlockMs: 0,

@@ -182,12 +182,17 @@ describe("calibration", () => {
       const { actors } = deployment(configSchema.parse({}), facts);
       return (actors.find(({ name }) => name === "router")!.options as RouterOptions).guard;
     };
-    expect(guard({ prefill: { points }, decode: { points } })).toMatchObject({
-      unknownTokenMs: 0.2,
-      unknownStepMs: 4,
-    });
-    const { unknownTokenMs, unknownStepMs } = configSchema.parse({}).router;
-    expect(guard({})).toMatchObject({ unknownTokenMs, unknownStepMs });
+    const more = { contextMs: 1.5, rowMs: 0.06 };
+    const { prefillPace, decodePace } = guard({ prefill: { points }, decode: { points, more } });
+    expect(prefillPace.fixedMs).toBeCloseTo(3.8);
+    expect(prefillPace.firstMs).toBeCloseTo(200);
+    expect(decodePace.fixedMs).toBeCloseTo(3.8);
+    expect(decodePace.firstMs).toBeCloseTo(0.26);
+    expect(decodePace.secondMs).toBeCloseTo(1.5);
+    const { fixedMs, tokenMs, contextMs } = configSchema.parse({}).stepCost;
+    expect(guard({}).prefillPace.fixedMs).toBeCloseTo(fixedMs);
+    expect(guard({}).prefillPace.firstMs).toBeCloseTo(1000 * tokenMs);
+    expect(guard({}).decodePace.secondMs).toBeCloseTo(contextMs);
   });
 
   test("leaves out what lane and pool have no room for", () => {

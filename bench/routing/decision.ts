@@ -5,9 +5,8 @@ import { seededRandom } from "../load/arrivals.js";
 export const CONSTANTS: FlowGuardConstants = {
   policy: "flowguard",
   fused: false,
-  unknownTokenMs: 0.1,
-  unknownStepMs: 9,
-  rowShare: 0.01,
+  prefillPace: { fixedMs: 8, firstMs: 80, secondMs: 3 },
+  decodePace: { fixedMs: 8, firstMs: 0.1, secondMs: 0.3 },
   maxRows: 128,
   stepTokens: 2048,
   handOffBlockMs: 0,

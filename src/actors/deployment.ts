@@ -1,6 +1,5 @@
 import type { Config } from "../config/schema.js";
 import type { ServiceInfo } from "../gateway/generation.js";
-import type { AssumedTimes } from "../policy/pair-signals.js";
 import { StepCost } from "../policy/step-cost.js";
 import type {
   ActorSpec,
@@ -16,7 +15,7 @@ import { protocol } from "./messages.js";
 import type { PrefillOptions } from "./prefill-lane.js";
 import type { RouterOptions } from "./router.js";
 import type { SchedulerOptions } from "./scheduler.js";
-import { type Calibrations, type StepCostPriors, stepCostPriors } from "./step-cost-priors.js";
+import { assumedTimes, type Calibrations, type StepCostPriors, stepCostPriors } from "./step-cost-priors.js";
 import type { TunerOptions } from "./tuner.js";
 
 /** What a deployment needs to know besides the configuration. */
@@ -142,7 +141,7 @@ function actors(config: Config, facts: DeploymentFacts, pairs: readonly number[]
     {
       name: "router",
       behaviour: behaviour("router", "router"),
-      options: routerOptions(config, facts),
+      options: routerOptions(config, facts, costs),
       restart,
     },
     { name: "tuner", behaviour: behaviour("tuner", "tuner"), options: tunerOptions(config), restart },
@@ -224,11 +223,11 @@ function schedulerOptions(config: Config, facts: DeploymentFacts, costs: StepCos
   };
 }
 
-function routerOptions(config: Config, facts: DeploymentFacts): RouterOptions {
+function routerOptions(config: Config, facts: DeploymentFacts, costs: StepCostPriors): RouterOptions {
   const { prefixGrainTokens, prefixGrains, roles, ...constants } = config.router;
   const guard = {
     ...constants,
-    ...assumedTimes(facts.calibrations),
+    ...assumedTimes(costs),
     balanced: balances(config, facts),
     directTokens: roles === "static" ? 0 : constants.directTokens,
     fused: config.lanes === "fused",
@@ -244,19 +243,6 @@ function routerOptions(config: Config, facts: DeploymentFacts): RouterOptions {
     most: prefixGrains,
   };
   return { pairs: config.pairs, blockTokens: facts.blockTokens, guard, prefixes };
-}
-
-/** What the router is to assume of lanes that have not reported: the times of steps that were measured at start, if any. */
-function assumedTimes({
-  prefill,
-  decode,
-}: Calibrations = {}): Partial<Pick<AssumedTimes, "unknownTokenMs" | "unknownStepMs">> {
-  const [least, most] = [prefill?.points[0], prefill?.points.at(-1)];
-  if (!least || !most || !decode || most.ms <= least.ms) return {};
-  return {
-    unknownTokenMs: (most.ms - least.ms) / (most.tokens - least.tokens),
-    unknownStepMs: decode.points[0]!.ms,
-  };
 }
 
 function tunerOptions(config: Config): TunerOptions {

@@ -1,4 +1,5 @@
 import type { Config } from "../config/schema.js";
+import type { AssumedTimes } from "../policy/pair-signals.js";
 import { type StepCostPrior, type StepPoint, straightLine } from "../policy/step-cost.js";
 import type { Calibration } from "./calibrate.js";
 
@@ -38,6 +39,32 @@ export function stepCostPriors(config: Config, calibrations: Calibrations): Step
     };
   };
   return { prefill: prior("prefill"), decode: prior("decode") };
+}
+
+/** The same as the router takes it: straight lines. */
+export function assumedTimes({ prefill, decode }: StepCostPriors): AssumedTimes {
+  const [prompt, row] = [lineOf(prefill.points), lineOf(decode.points)];
+  return {
+    prefillPace: {
+      fixedMs: prompt.fixedMs,
+      firstMs: 1000 * prompt.tokenMs,
+      // From a thousand tokens attended to, to a million.
+      secondMs: 1000 * prefill.attendMs,
+    },
+    decodePace: {
+      fixedMs: row.fixedMs,
+      firstMs: row.tokenMs + decode.rowMs,
+      secondMs: decode.contextMs,
+    },
+  };
+}
+
+/** Through the least and the largest step. */
+function lineOf(points: readonly StepPoint[]): { readonly fixedMs: number; readonly tokenMs: number } {
+  const [from, to] = [points[0]!, points.at(-1)!];
+  const tokenMs = (to.ms - from.ms) / Math.max(1, to.tokens - from.tokens);
+  // Not 0: what is sure can't be learnt.
+  return { fixedMs: Math.max(0.01 * from.ms, from.ms - tokenMs * from.tokens), tokenMs };
 }
 
 /** Milliseconds of the least step. */

@@ -205,14 +205,6 @@ const router = z
      * other's already, and only short prompts go straight on.
      */
     roles: z.enum(["auto", "static", "balanced"]).default("auto"),
-    /**
-     * Milliseconds a prompt token, and a decode step, until a lane has reported its own: a small model on a CPU. Where steps
-     * are timed at start (`stepCost.calibrateMs`) those times count instead.
-     */
-    unknownTokenMs: z.number().positive().default(2),
-    unknownStepMs: z.number().positive().default(10),
-    /** Share by which one more row lengthens a decode step; weights are read once for all rows. */
-    rowShare: z.number().nonnegative().default(0.1),
     /** Cost of moving a KV block within a pair, in milliseconds; 0 where both lanes share a pool. */
     handOffBlockMs: milliseconds.default(0),
     /** A busy lane silent for so long is predicted to be later by the rest, in milliseconds. */

@@ -1,4 +1,4 @@
-import { Pace } from "./pace.js";
+import { Pace, type PacePrior } from "./pace.js";
 
 /** A lane's last step: what it held and how long it took, in milliseconds; 0: none yet. */
 export interface LastStep {
@@ -43,11 +43,12 @@ export interface DecodeSignal {
   readonly spareBlocks: number;
 }
 
-/** Assumed times until lanes have measured theirs, in milliseconds; see the router's configuration. */
+/** What steps are assumed to take until lanes have reported some. */
 export interface AssumedTimes {
-  readonly unknownTokenMs: number;
-  readonly unknownStepMs: number;
-  readonly rowShare: number;
+  /** By a thousand new tokens, and a million times that one attends to another. */
+  readonly prefillPace: PacePrior;
+  /** By rows, and a thousand tokens of their context. */
+  readonly decodePace: PacePrior;
 }
 
 /** A request's way through a pair. */
@@ -107,19 +108,11 @@ export class PairSignals {
   readonly #directQueued: Float64Array;
   readonly #directSent: Float64Array;
 
-  constructor(pairs: number, { unknownTokenMs, unknownStepMs, rowShare }: AssumedTimes) {
+  constructor(pairs: number, { prefillPace, decodePace }: AssumedTimes) {
     const column = () => new Float64Array(pairs);
     this.alive = new Uint8Array(pairs).fill(3);
-    this.prefillPace = new Pace(pairs, {
-      fixedMs: unknownStepMs,
-      firstMs: 1000 * unknownTokenMs,
-      secondMs: 0.1 * 1000 * unknownTokenMs,
-    });
-    this.decodePace = new Pace(pairs, {
-      fixedMs: unknownStepMs,
-      firstMs: unknownStepMs * rowShare,
-      secondMs: unknownStepMs * rowShare,
-    });
+    this.prefillPace = new Pace(pairs, prefillPace);
+    this.decodePace = new Pace(pairs, decodePace);
     this.lateMs = column();
     this.prefillAt = column().fill(-1);
     this.prefillContext = column();
