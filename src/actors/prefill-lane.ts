@@ -35,8 +35,11 @@ export interface PrefillOptions {
 
 type Ctx = Context<AppMessage>;
 
-/** Rows kept go to the decode lane when prompts for more than so many steps wait. */
-const CROWDED_STEPS = 2;
+/**
+ * Rows kept go to the decode lane when prompts for more than so many steps wait: each of their steps holds those up, and
+ * where prompts come as fast as they can be computed that time is never made good.
+ */
+const CROWDED_STEPS = 1;
 
 /**
  * Computes prompts in chunks, several prompts a step, and draws each one's first token, which goes straight to
