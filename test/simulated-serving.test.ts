@@ -121,3 +121,35 @@ test("settings that can't be used are named", () => {
   );
   expect(() => checkHardware({ ...A800, kvTokens: -1 }, "mine.yaml")).toThrow(/mine.yaml: "kvTokens"/);
 });
+
+test("what actors take of the cores lengthens steps and first tokens by that", () => {
+  const lanes = { sharedFactor: 1, step: { baseMs: 2, rowMs: 0, tokenMs: 0.2, contextMs: 0, readMs: 0 } };
+  const actors = { stepMs: 0.5, tokenMs: 0, requestMs: 3 };
+  const lone = (changes: object) => {
+    const hardware = checkHardware({ ...A800, handOff: undefined, ...lanes, ...changes }, "test");
+    const { requests } = simulateServing(setup({ hardware, pairs: 1 }), {
+      requests: poisson(1, 1, 3, () => [100, 50]),
+    });
+    return requests[0]!;
+  };
+  const [bare, housed] = [lone({}), lone({ actors })];
+  expect(housed.ttftMs - bare.ttftMs).toBeCloseTo(3, 6);
+  expect(housed.tpotMs - bare.tpotMs).toBeCloseTo(0.5, 1);
+});
+
+test("prefill slows down by its own factor while sequences decode", () => {
+  const shared = { ...A800, handOff: undefined, sharedFactor: 1 };
+  // The second prompt comes while the first request decodes.
+  const second = (prefillSharedFactor: number) => {
+    const hardware = checkHardware({ ...shared, prefillSharedFactor }, "test");
+    const [first, other] = poisson(2, 1, 3, () => [1000, 400]);
+    const requests = [
+      { ...first!, atMs: 0 },
+      { ...other!, atMs: 1000 },
+    ];
+    const settings = { speculation: { maxDepth: 0 }, router: { roles: "static" as const } };
+    const run = simulateServing(setup({ hardware, pairs: 1, settings }), { requests });
+    return run.requests.find(({ atMs }) => atMs > 500)!.ttftMs;
+  };
+  expect(second(2) / second(1)).toBeCloseTo(2, 1);
+});

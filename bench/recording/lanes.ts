@@ -1,6 +1,5 @@
 import { writeFileSync } from "node:fs";
 import type { Command } from "commander";
-import { calibrate } from "#streamserve/actors/calibrate.js";
 import { GREEDY, type SequenceHandle } from "#streamserve/engine/engine.js";
 import { closeEngine, type EngineInfo, NativeLane, openEngine } from "#streamserve/engine/native-engine.js";
 import { stepMs } from "#streamserve/engine/simulated-cost.js";
@@ -8,6 +7,7 @@ import { resolveModel } from "#streamserve/model/resolve.js";
 import { median } from "#streamserve/report/statistics.js";
 import { readMachine } from "../machine.js";
 import { wholeNumber } from "../options.js";
+import { type ActorsShare, type BareSteps, measureActors } from "./actors-share.js";
 
 /** Measures what steps of this machine's lanes cost, for the planner: a hardware profile. */
 export function addLanesCommand(program: Command): void {
@@ -28,8 +28,9 @@ interface LanesOptions {
   readonly out: string;
 }
 
-/** Long enough for three rounds of every size. */
-const CALIBRATE_MS = 6000;
+/** New tokens of the steps of one row that are timed: more where kernels change their panels. */
+const PREFILL_SIZES = [1, 8, 16, 32, 64, 128, 256, 512];
+const DECODE_SIZES = [...Array.from({ length: 32 }, (_, i) => i + 1), 48, 64, 128, 256];
 const ROUNDS = 15;
 const NEAR = 64;
 const MIDDLE = 1024;
@@ -51,12 +52,14 @@ async function measureLanes({ model, threads, out }: LanesOptions): Promise<void
   process.stdout.write(profile);
 }
 
-/** A profile of this machine's lanes, as YAML: some 20 seconds. `threads` 0: one a core. */
+/** A profile of this machine's lanes and of what actors take of them, as YAML: half a minute. `threads` 0: one a core. */
 export async function measureProfile(model: string, threads: number): Promise<string> {
   const path = await resolveModel(model);
   const engine = openEngine({ path, kvTokens: 49_152, threads });
   try {
-    return new LaneTimes(engine).profile(model);
+    const lanes = new LaneTimes(engine);
+    const measured = lanes.measure();
+    return yaml(model, engine, measured, await measureActors(path, threads, lanes.bare(measured)));
   } finally {
     closeEngine(engine.id);
   }
@@ -71,9 +74,9 @@ class LaneTimes {
     this.#decode = new NativeLane({ engine, lane: 1, role: "decode", maxRows: 64, maxBatchTokens: 256 });
   }
 
-  profile(model: string): string {
-    const prefill = calibrate(this.#prefill, "prefill", CALIBRATE_MS).points;
-    const decode = calibrate(this.#decode, "decode", CALIBRATE_MS).points;
+  measure(): Measured {
+    const prefill = this.#points(this.#prefill, PREFILL_SIZES);
+    const decode = this.#points(this.#decode, DECODE_SIZES);
     // Of several rows: the heads of one alone may not divide evenly among the threads.
     const near = this.#step(this.#decode, ROWS, NEAR, 1);
     const onceMs = Math.max(0, (this.#step(this.#decode, ROWS, MIDDLE, 1) - near) / (ROWS * (MIDDLE - NEAR)));
@@ -103,11 +106,28 @@ class LaneTimes {
       const predicted = stepMs(cost(decode), rows, rows * tokens, attended, rows * context);
       return { rows, context, tokens, measured, off: predicted / measured - 1 };
     });
-    return yaml(model, this.engine, {
-      prefill: cost(prefill),
-      decode: cost(decode),
-      errors,
-      shared: this.#shared(),
+    return { prefill: cost(prefill), decode: cost(decode), errors };
+  }
+
+  /** What was measured, to compare steps with; `slower` times a step of one token anew. */
+  bare({ prefill, decode }: Measured): BareSteps {
+    return {
+      decodeMs: (tokens, context) =>
+        stepMs({ source: "", ...decode }, 1, tokens, tokens * (context + tokens / 2), context),
+      promptMs: (tokens) => stepMs({ source: "", ...prefill }, 1, tokens, (tokens * tokens) / 2),
+      slower: () => this.#step(this.#decode, 1, 0, 1) / decode.points[0]!.ms,
+    };
+  }
+
+  /**
+   * Steps of one row without context. What is planned for is a step as it mostly is: at a start lanes take the least
+   * time, since they learn the rest.
+   */
+  #points(lane: NativeLane, sizes: readonly number[]) {
+    let least = 0;
+    return sizes.map((tokens) => {
+      least = Math.max(least, this.#step(lane, 1, 0, tokens));
+      return { tokens, ms: least };
     });
   }
 
@@ -142,28 +162,6 @@ class LaneTimes {
     return handle;
   }
 
-  /** How many times longer a decode step takes beside prefill. */
-  #shared(): number {
-    const plain = this.#step(this.#decode, 1, NEAR, 1);
-    const times: number[] = [];
-    for (let round = 0; round < ROUNDS; round++) {
-      const handle = this.#filled(this.#prefill, 1000 + round, 0);
-      const row = { sequence: handle, tokens: this.#ids(512), drafts: 0, sample: true };
-      const job = this.#prefill.submit([row]);
-      const sequence = this.#filled(this.#decode, 0, NEAR);
-      while (!job.finished()) {
-        const step = this.#decode
-          .submit([{ sequence, tokens: this.#ids(1), drafts: 0, sample: true }])
-          .collect();
-        if (step.sharedMs > 0.9 * step.computeMs) times.push(step.computeMs);
-      }
-      job.collect();
-      this.#prefill.release(handle);
-      this.#decode.release(sequence);
-    }
-    return times.length > 0 ? Math.max(1, median(times) / plain) : 1;
-  }
-
   #ids(count: number): Uint32Array {
     return Uint32Array.from({ length: count }, (_, i) => (i * 31 + 17) % 40_000);
   }
@@ -179,7 +177,6 @@ interface Measured {
     measured: number;
     off: number;
   }[];
-  readonly shared: number;
 }
 
 interface StepCosts {
@@ -193,7 +190,12 @@ interface StepCosts {
 
 const short = (value: number) => Number(value.toPrecision(4));
 
-function yaml(model: string, engine: EngineInfo, { prefill, decode, errors, shared }: Measured): string {
+function yaml(
+  model: string,
+  engine: EngineInfo,
+  { prefill, decode, errors }: Measured,
+  { shared, ...actors }: ActorsShare,
+): string {
   const { cpu, cores, load } = readMachine();
   const step = (cost: StepCosts) =>
     [
@@ -218,8 +220,15 @@ ${step(prefill)}
 # Of decode lanes, which draw a token or verify a draft at each new token.
 decodeStep:
 ${step(decode)}
-# A decode step beside a step of prefill takes so many times as long.
-sharedFactor: ${short(shared)}
+# A decode step beside a step of prefill takes so many times as long, and the other way round: through the actors.
+sharedFactor: ${short(shared.decode)}
+prefillSharedFactor: ${short(shared.prefill)}
+# What actors take of the same cores: requests of the recorded sets served through them one at a time, traced, step by step
+# beside what bare lanes take. To a decode step, to each of its new tokens after the first, to a request's first token.
+actors:
+  stepMs: ${short(actors.stepMs)}
+  tokenMs: ${short(actors.tokenMs)}
+  requestMs: ${short(actors.requestMs)}
 # As config/cpu.yaml: one pool, in which a hand-off moves nothing.
 kvTokens: 16384
 ownPools: false

@@ -43,16 +43,32 @@ export const hardwareSchema = z.strictObject({
   contextTokens: count,
   /** How many times longer a step takes while lanes of the other kind compute on the same cores; 1: they have their own. */
   sharedFactor: z.number().min(1),
+  /** The same of a prefill step while lanes of the other kind have rows; absent: `sharedFactor`. */
+  prefillSharedFactor: z.number().min(1).optional(),
+  /**
+   * What the actors take where they have no cores of their own, in milliseconds: of a decode step, for each of its new
+   * tokens after the first, and of a request's way to its lane. Absent: nothing.
+   */
+  actors: z.strictObject({ stepMs: cost, tokenMs: cost, requestMs: cost }).optional(),
   /** Keys of the configuration that such a machine is served with. */
   config: z.record(z.string(), z.unknown()).default({}),
 });
 
 export type HardwareProfile = z.output<typeof hardwareSchema>;
 
-/** What steps of a kind of lane cost. */
+/** What steps of a kind of lane cost, with what actors take of their cores. */
 export function stepCostOf(hardware: HardwareProfile, role: "prefill" | "decode"): StepCostModel {
-  const { name, step, decodeStep } = hardware;
-  return { source: name, ...(role === "decode" ? (decodeStep ?? step) : step) };
+  const { name, step, decodeStep, actors } = hardware;
+  const cost = role === "decode" ? (decodeStep ?? step) : step;
+  if (role === "prefill" || !actors) return { source: name, ...cost };
+  const { stepMs, tokenMs } = actors;
+  return {
+    source: name,
+    ...cost,
+    baseMs: cost.baseMs + stepMs - tokenMs,
+    tokenMs: cost.tokenMs + tokenMs,
+    points: cost.points?.map(({ tokens, ms }) => ({ tokens, ms: ms + stepMs + tokenMs * (tokens - 1) })),
+  };
 }
 
 /** Checks plain data; throws `config_invalid` that names `from` and the key. */

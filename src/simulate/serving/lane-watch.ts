@@ -4,29 +4,48 @@ import type { LaneUse } from "./serving.js";
 
 type Role = "prefill" | "decode";
 
+/** How many times longer a step takes beside lanes of the other kind, by its own kind. */
+export type SharedFactors = Readonly<Record<Role, number>>;
+
 /** Sees the steps of all lanes: what they did, and whether lanes of the other kind compute at the moment. */
 export class LaneWatch {
   /** Lanes of each kind. */
   lanes = 0;
   readonly #uses = { prefill: emptyUse(), decode: emptyUse() };
-  /** When the steps in hand end, by kind. */
-  readonly #busyUntil = { prefill: 0, decode: 0 };
+  /** When the steps of prefill in hand end. */
+  #prefillUntil = 0;
+  /** Sequences of decode lanes, or handed over to them. */
+  #decoding = 0;
 
-  /** `sharedFactor`: how many times longer a step takes beside lanes of the other kind. */
   constructor(
-    readonly sharedFactor: number,
+    readonly shared: SharedFactors,
     readonly now: () => number,
   ) {}
 
   /** On the time of a step that the lane starts now. */
   factor(name: string): number {
-    const other = roleOf(name) === "prefill" ? "decode" : "prefill";
-    return this.#busyUntil[other] > this.now() ? this.sharedFactor : 1;
+    const role = roleOf(name);
+    // A step of prefill is as long as many decode steps: what is handed over as it starts will run beside it too.
+    const beside = role === "prefill" ? this.#decoding > 0 : this.#prefillUntil > this.now();
+    return beside ? this.shared[role] : 1;
   }
 
   /** The lane's face of the engine, seen by this watch. */
   lane(engine: LaneEngine, name: string): LaneEngine {
-    return new WatchedLane(engine, (rows, ms) => this.#stepped(roleOf(name), rows, ms));
+    const role = roleOf(name);
+    return new WatchedLane(engine, {
+      stepped: (rows, ms) => this.#stepped(role, rows, ms),
+      // A decode lane's own are prompts that came straight to it.
+      created: () => {
+        if (role === "decode") this.#decoding++;
+      },
+      handedOver: () => {
+        if (role === "prefill") this.#decoding++;
+      },
+      released: () => {
+        if (role === "decode") this.#decoding--;
+      },
+    });
   }
 
   use(role: Role): LaneUse {
@@ -39,7 +58,7 @@ export class LaneWatch {
     use.busyMs += ms;
     use.rows += rows.length;
     for (const row of rows) use.tokens += row.tokens.length;
-    this.#busyUntil[role] = Math.max(this.#busyUntil[role], this.now() + ms);
+    if (role === "prefill") this.#prefillUntil = Math.max(this.#prefillUntil, this.now() + ms);
   }
 }
 
@@ -51,26 +70,38 @@ function roleOf(name: string): Role {
   return name.startsWith("prefill") ? "prefill" : "decode";
 }
 
+/** Who is told of a lane. */
+interface Watcher {
+  readonly stepped: (rows: readonly StepRow[], ms: number) => void;
+  readonly created: () => void;
+  readonly handedOver: () => void;
+  readonly released: () => void;
+}
+
 class WatchedLane implements LaneEngine {
   readonly limits: LaneEngine["limits"];
 
   constructor(
     readonly engine: LaneEngine,
-    readonly stepped: (rows: readonly StepRow[], ms: number) => void,
+    readonly watcher: Watcher,
   ) {
     this.limits = engine.limits;
   }
 
   createSequence(...args: Parameters<LaneEngine["createSequence"]>) {
-    return this.engine.createSequence(...args);
+    const created = this.engine.createSequence(...args);
+    this.watcher.created();
+    return created;
   }
 
   release(sequence: SequenceHandle): void {
     this.engine.release(sequence);
+    this.watcher.released();
   }
 
   handOver(sequence: SequenceHandle, toLane: number): void {
     this.engine.handOver(sequence, toLane);
+    this.watcher.handedOver();
   }
 
   adopt(sequence: SequenceHandle): void {
@@ -87,7 +118,7 @@ class WatchedLane implements LaneEngine {
 
   submit(rows: readonly StepRow[]): Job<StepResult> {
     const job = this.engine.submit(rows);
-    this.stepped(rows, job.virtualMs ?? 0);
+    this.watcher.stepped(rows, job.virtualMs ?? 0);
     return job;
   }
 

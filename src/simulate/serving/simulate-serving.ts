@@ -94,7 +94,9 @@ class Serving {
     this.#stopId = vocabulary;
     const config = servingConfig(setup, workload);
     this.#config = config;
-    this.#watch = new LaneWatch(hardware.sharedFactor, () => this.#house.simulation.now);
+    const { sharedFactor, prefillSharedFactor = sharedFactor, actors } = hardware;
+    const shared = { prefill: prefillSharedFactor, decode: sharedFactor };
+    this.#watch = new LaneWatch(shared, () => this.#house.simulation.now);
     this.#links = new HandOffLinks(hardware.handOff);
     this.#house = new House({
       config,
@@ -110,7 +112,10 @@ class Serving {
       ownPools: hardware.ownPools,
       simulation: {
         seed,
-        transitMs: (from, to, message, now) => this.#links.transitMs(from, to, message, now),
+        transitMs: (from, to, message, now) =>
+          actors && message.type === "submit"
+            ? actors.requestMs
+            : this.#links.transitMs(from, to, message, now),
       },
       disturbances: ({ name }) => ({
         slowdown: () => (setup.slowness?.(name) ?? 1) * this.#watch.factor(name),
