@@ -77,6 +77,9 @@ export class DecodeLane implements Behaviour<AppMessage> {
         this.engine.releaseStranded();
         rows.answer(ctx, this.#scheduler, message, DECODE, this.options.pair);
         return;
+      case "retry":
+        this.#scheduler.woken();
+        return;
       case "tick":
         this.#decoding.tick();
         return;

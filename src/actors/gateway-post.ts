@@ -32,10 +32,11 @@ export class GatewayPost {
   started(ctx: Ctx): void {
     this.#ctx = ctx;
     const scheduler = ctx.ref("scheduler");
-    this.#scheduler ??= new Outbox(scheduler);
+    this.#scheduler ??= new Outbox(scheduler, this.retryMs);
     this.#lanes = [...ctx.refs("decode"), ...ctx.refs("prefill")];
     for (const ref of [scheduler, ...this.#lanes]) ctx.watch(ref);
     this.#ticker.clear();
+    this.retryScheduler();
   }
 
   /** Whether it is a lane. */
@@ -50,7 +51,6 @@ export class GatewayPost {
 
   tellScheduler(message: AppMessage): void {
     this.#scheduler.send(this.#ctx, message);
-    if (this.#scheduler.size > 0) this.tickWithin(this.retryMs);
   }
 
   tellCancel(live: LiveRequest, reason: number): void {
@@ -76,15 +76,20 @@ export class GatewayPost {
     this.#ticker.within(this.#ctx, ms);
   }
 
-  /** The tick has come: tries all again that waits. */
+  /** Its time has come: what waits for the scheduler is sent again. */
+  retryScheduler(): void {
+    this.#scheduler.woken();
+    this.#scheduler.flush(this.#ctx);
+  }
+
+  /** The tick has come: tries credit again that waits. */
   retry(): void {
     this.#ticker.clear();
-    this.#scheduler.flush(this.#ctx);
     this.#credit.retry(this.#ctx);
   }
 
-  /** Whether something still waits for room. */
+  /** Whether credit still waits for room. */
   get owing(): boolean {
-    return this.#scheduler.size > 0 || this.#credit.owing;
+    return this.#credit.owing;
   }
 }

@@ -132,6 +132,9 @@ export class GatewayActor implements Behaviour<AppMessage>, GenerationService {
         if (live) this.#ending.deadline(live);
         return;
       }
+      case "retry":
+        this.#post.retryScheduler();
+        return;
       case "tick":
         this.#tick();
         return;
@@ -235,8 +238,14 @@ export class GatewayActor implements Behaviour<AppMessage>, GenerationService {
     if (incarnation <= this.#schedulerUp) return;
     const first = this.#schedulerUp < 0 && incarnation === 0;
     this.#schedulerUp = incarnation;
-    // A new scheduler knows of nothing, and its lanes drop what the one before it sent.
-    if (!first) for (const live of this.#live.all()) if (!live.finish) this.#resubmit(live);
+    if (first) return;
+    for (const live of this.#live.all()) {
+      if (live.finish) continue;
+      // A new scheduler knows nothing but what its mailbox had kept, and its lanes drop what the one before it sent. What
+      // is taken back may have been in that mailbox, so that the new one has sent it to the lanes: it has the last word.
+      if (live.closing !== undefined) this.#ending.passCancel(live, live.closing);
+      else this.#resubmit(live);
+    }
   }
 
   #closeById(id: number, why: Closing): void {

@@ -208,6 +208,8 @@ export const protocol = defineProtocol({
 
   // Timers: sent by an actor to itself alone.
   tick: {},
+  /** What a full mailbox had no room for is to be tried again: see outbox.ts. */
+  retry: {},
   deadline: identity,
 });
 

@@ -133,6 +133,9 @@ export class PrefillLane implements Behaviour<AppMessage> {
       case "survival":
         this.#kept?.decoding.survival(message);
         return;
+      case "retry":
+        this.#scheduler.woken();
+        return;
       case "tick":
         this.#retrying = false;
         this.#kept?.decoding.tick();

@@ -24,6 +24,11 @@ export class RequestEnding {
       this.finished(live);
       return;
     }
+    this.passCancel(live, why);
+  }
+
+  /** Asks for the last word on a request that is taken back. */
+  passCancel(live: LiveRequest, why: Closing): void {
     this.post.tellCancel(live, why === "deadline" ? CANCEL.deadline : CANCEL.client);
   }
 

@@ -57,6 +57,7 @@ export class Router implements Behaviour<AppMessage> {
   }
 
   receive(message: AppMessage, ctx: Ctx): void {
+    if (message.type === "retry") this.#scheduler.woken();
     this.#scheduler.flush(ctx);
     switch (message.type) {
       case "route":

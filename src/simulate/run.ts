@@ -242,8 +242,14 @@ class Run {
     while (!this.#failure && this.#sim.nextEventAt <= until && this.#sim.step());
     // Restarts in a row take longer and longer.
     while (!this.#failure && this.#down() && this.#sim.step());
+    // A step that was slowed outlasts what slowed it.
+    while (!this.#failure && this.#computing() && this.#sim.step());
     const left = quietAtLast(this.#sim, this.#house.engine.pool, this.#plan.topology);
     if (!this.#failure && left) this.#fail(new Violation("quiescence", left));
+  }
+
+  #computing(): boolean {
+    return this.#house.engine.pool.sequences.some(({ inStep }) => inStep);
   }
 
   #down(): boolean {

@@ -143,6 +143,54 @@ export const HAZARDS: readonly Scenario[] = [
     judge: inOrder,
   },
   {
+    name: "cancel-in-a-dead-mailbox",
+    about:
+      "requests come and are taken back while the scheduler is down, and the router dies with their cancels",
+    plans: () =>
+      [1, 2, 3].map((nth) =>
+        plan(`router dies at cancel ${nth}`, {
+          requests: uniform(
+            { seed: nth, count: 8, everyMs: 5, promptTokens: 40, maxTokens: 200 },
+            (request) => ({
+              ...request,
+              atMs: 10 + request.atMs,
+              cancel: { kind: "time", atMs: 1 },
+              reader: { credit: 1, grant: 0, everyMs: 0 },
+            }),
+          ),
+          faults: [
+            { kind: "kill", actor: "scheduler", when: { kind: "time", atMs: 9 } },
+            { kind: "kill", actor: "router", when: { kind: "message", type: "cancel", nth: 8 + nth } },
+          ],
+        }),
+      ),
+    judge: expectAll("cancelled"),
+  },
+  {
+    name: "answer-meets-full-mailbox",
+    about:
+      "a lane that is idle but for an audit finds the scheduler's mailbox full: it tries again by itself",
+    plans: () => {
+      const size = { seed: 8, count: 2, everyMs: 20, promptTokens: 10, maxTokens: 300 };
+      // The first is lost with the decode lane as it is taken back; the second has the prefill lane answer late.
+      const requests = uniform(size, (request, number) =>
+        number === 0
+          ? { ...request, cancel: { kind: "message", type: "handoff", nth: 1 } }
+          : { ...request, prompt: Array.from({ length: 200 }, (_, i) => i % 60) },
+      );
+      return [300, 600, 900].map((forMs) =>
+        plan(`full for ${forMs} ms`, {
+          topology: { ...TOPOLOGY, pairs: 1 },
+          requests,
+          faults: [
+            { kind: "kill", actor: decodeLane(0), when: { kind: "message", type: "handoff", nth: 1 } },
+            { kind: "full", actor: "scheduler", when: { kind: "time", atMs: 400 }, forMs },
+          ],
+        }),
+      );
+    },
+  },
+  {
     name: "cancelled-transfer",
     about: "cancels at the hand-off end those requests alone",
     hazard: "one cancelled transfer stops the whole stage",
