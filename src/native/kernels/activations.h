@@ -22,7 +22,7 @@ inline PanelPart panel_part(const Activations& a, uint32_t widest, uint32_t toke
 
 // So few tokens are not stored as they lie in a panel, side by side: groups are quantised side by side
 // instead.
-inline constexpr uint32_t kFewTokens = 5;
+inline constexpr uint32_t kFewTokens = 7;
 
 // Calls `put(groups, group, token of the part, item)` for every group of k in [begin, end) and every token of
 // a part, and `done(groups, group, how many of k)` after at most sixteen of them.

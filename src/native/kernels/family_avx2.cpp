@@ -12,8 +12,6 @@ namespace {
 
 // vpmaddubsw multiplies unsigned by signed bytes and adds pairs into int16, saturating.
 struct MaddDots {
-  // Tokens of which both halves of a tile fit the registers.
-  static constexpr uint32_t kWholeTileTokens = 4;
   // Whether dots of this packing lack the zero point; whether they start from kDotStart (else 0).
   static constexpr bool lacks_zero_point(Packing packing) {
     return packing == Packing::kInt4Symmetric || packing == Packing::kWideHalves;
@@ -21,7 +19,7 @@ struct MaddDots {
   static constexpr bool starts_biased(Packing) { return false; }
 
   // Dots of kWords words. `words` and `quants` are where their activations and weights begin.
-  template <Packing kPacking, uint32_t kWords, uint32_t kTokens, uint32_t kHalves>
+  template <Packing kPacking, uint32_t kWords, uint32_t kTokens>
   static inline __attribute__((always_inline)) void dot(__m256i (&dots)[kTokens][kHalves],
                                                         const uint8_t* words, const uint8_t* quants) {
     if constexpr (kPacking == Packing::kInt8Symmetric) {
@@ -33,9 +31,13 @@ struct MaddDots {
     }
   }
 
+  // Makes a sum where it stands. Compilers know that integers may be added in any order, and would compute
+  // the products of all words first and keep them in memory.
+  static inline __attribute__((always_inline)) void settle(__m256i& sum) { asm("" : "+x"(sum)); }
+
   // A pair of products of 0..15 and -127..127 is at most 3810, so the 8 words of a group fit int16 (30480)
   // and are widened once a group.
-  template <uint32_t kTokens, uint32_t kHalves>
+  template <uint32_t kTokens>
   static inline __attribute__((always_inline)) void nibbles(__m256i (&dots)[kTokens][kHalves],
                                                             const uint8_t* words, const uint8_t* quants) {
     const __m256i nibble = _mm256_set1_epi8(15);
@@ -55,6 +57,7 @@ struct MaddDots {
         for (uint32_t h = 0; h < kHalves; h++) {
           const __m256i pairs = _mm256_maddubs_epi16(weights[h], x);
           dots[i][h] = word == 0 ? pairs : _mm256_add_epi16(dots[i][h], pairs);
+          settle(dots[i][h]);
         }
       }
     }
@@ -67,7 +70,7 @@ struct MaddDots {
   }
 
   // A pair of products of 0..63 and -127..127 is at most 16002, so two words fit int16.
-  template <uint32_t kWords, uint32_t kTokens, uint32_t kHalves>
+  template <uint32_t kWords, uint32_t kTokens>
   static inline __attribute__((always_inline)) void small_bytes(__m256i (&dots)[kTokens][kHalves],
                                                                 const uint8_t* words, const uint8_t* quants) {
     const __m256i ones = _mm256_set1_epi16(1);
@@ -89,6 +92,7 @@ struct MaddDots {
                                                  _mm256_maddubs_epi16(weights[1][h], y));
           const __m256i eights = _mm256_madd_epi16(pairs, ones);
           dots[i][h] = word == 0 ? eights : _mm256_add_epi32(dots[i][h], eights);
+          settle(dots[i][h]);
         }
       }
     }
@@ -97,7 +101,7 @@ struct MaddDots {
   // The weight's sign goes to the activation: |w| * (x * sign w). A pair is at most 2 * 128 * 127 = 32512,
   // which fits int16 alone, so every word is widened. The weight is made signed first, so no zero point
   // remains.
-  template <uint32_t kTokens, uint32_t kHalves>
+  template <uint32_t kTokens>
   static inline __attribute__((always_inline)) void bytes(__m256i (&dots)[kTokens][kHalves],
                                                           const uint8_t* words, const uint8_t* quants) {
     const __m256i offset = _mm256_set1_epi8(static_cast<char>(0x80));
@@ -118,6 +122,7 @@ struct MaddDots {
               _mm256_maddubs_epi16(_mm256_abs_epi8(weights[h]), _mm256_sign_epi8(x, weights[h]));
           const __m256i fours = _mm256_madd_epi16(pairs, ones);
           dots[i][h] = word == 0 ? fours : _mm256_add_epi32(dots[i][h], fours);
+          settle(dots[i][h]);
         }
       }
     }
@@ -128,8 +133,8 @@ struct Shapes : DotShapes<MaddDots> {
   static constexpr char kName[] = "avx2";
   static constexpr auto supported = has_avx2;
 
-  // 16 registers: 12 dots, a line of weights, a product, the nibble mask.
-  static constexpr uint32_t kWidestInteger = 12;
+  // 16 registers: 6 by 2 dots, two halves of a line of weights, an activation, a product.
+  static constexpr uint32_t kWidestInteger = 6;
 };
 
 }  // namespace

@@ -11,14 +11,12 @@ namespace streamserve {
 namespace {
 
 struct VnniDots {
-  // Tokens of which both halves of a tile fit the registers.
-  static constexpr uint32_t kWholeTileTokens = 4;
   // Whether dots of this packing lack the zero point; whether they start from kDotStart (else 0).
   static constexpr bool lacks_zero_point(Packing packing) { return !is_affine(packing); }
   static constexpr bool starts_biased(Packing packing) { return is_affine(packing); }
 
   // Dots of kWords words. `words` and `quants` are where their activations and weights begin.
-  template <Packing kPacking, uint32_t kWords, uint32_t kTokens, uint32_t kHalves>
+  template <Packing kPacking, uint32_t kWords, uint32_t kTokens>
   static inline __attribute__((always_inline)) void dot(__m256i (&dots)[kTokens][kHalves],
                                                         const uint8_t* words, const uint8_t* quants) {
     for (auto& of_token : dots) {
@@ -48,7 +46,7 @@ struct VnniDots {
     }
   }
 
-  template <uint32_t kTokens, uint32_t kHalves>
+  template <uint32_t kTokens>
   static inline __attribute__((always_inline)) void line_of(__m256i (&dots)[kTokens][kHalves],
                                                             const __m256i (&weights)[kHalves],
                                                             const uint8_t* words) {
@@ -65,8 +63,8 @@ struct Shapes : DotShapes<VnniDots> {
   static constexpr char kName[] = "avx2-vnni";
   static constexpr auto supported = has_avx2_vnni;
 
-  // 16 registers: 12 dots, a line of weights, an activation, the nibble mask.
-  static constexpr uint32_t kWidestInteger = 12;
+  // 16 registers: 6 by 2 dots, two halves of a line of weights, an activation, the nibble mask.
+  static constexpr uint32_t kWidestInteger = 6;
 };
 
 }  // namespace

@@ -1,7 +1,8 @@
 // Micro-kernels of the quantised packings for 256-bit registers. Include after lines_avx2.h and matmul.h.
 //
 // A register holds half a line: 8 rows by 4 k. `Dots` makes the integer dots of one group for kTokens tokens
-// by kHalves half-tiles; it is all that differs with and without VNNI. Sums live in memory (first-level
+// by kHalves half-tiles; it is all that differs with and without VNNI. Both halves of a tile are computed
+// together, so that a word of activations is loaded once for two dots. Sums live in memory (first-level
 // cache): the registers are the dots'.
 #pragma once
 
@@ -37,21 +38,27 @@ inline __m256 load_scales(const uint8_t* scales, uint32_t index, uint32_t half) 
   }
 }
 
-// Sums of kTokens tokens by kHalves half-tiles from half-tile `first_half` of one tile, over all groups,
-// added to what they are.
-template <Packing kPacking, uint32_t kTokens, uint32_t kHalves, typename Dots>
-inline __attribute__((always_inline)) void integer_half_tiles(const TileJob& job, uint32_t first_half,
-                                                              __m256 (&sums)[kTokens][kHalves]) {
+// Half-tiles of a tile.
+inline constexpr uint32_t kHalves = 2;
+
+template <Packing kPacking, uint32_t kTokens, typename Dots>
+void integer_tile(const TileJob& job) {
   constexpr bool kAffine = is_affine(kPacking);
   // Parts of a group that have scales of their own.
   constexpr uint32_t kParts = kPacking == Packing::kWideHalves ? 2 : 1;
+  __m256 sums[kTokens][kHalves];
+  for (uint32_t i = 0; i < kTokens; i++) {
+    const Lanes first = first_sums(job, i);
+    sums[i][0] = first.low;
+    sums[i][1] = first.high;
+  }
   const uint8_t* words = job.panel;
   const uint32_t groups = job.cols / kGroup;
   for (uint32_t group = 0; group < groups; group++) {
-    const uint8_t* quants = job.tile + group_quants_at(kPacking, group) + first_half * 32;
+    const uint8_t* quants = job.tile + group_quants_at(kPacking, group);
     const uint8_t* scales = job.tile + group_scales_at(kPacking, group);
     constexpr size_t kGroupBytes = unit_bytes(kPacking) / unit_groups(kPacking);
-    if (first_half == 0) read_ahead<kGroupBytes>(job, group * kGroupBytes);
+    read_ahead<kGroupBytes>(job, group * kGroupBytes);
     const uint8_t* activation_scales = words + kTokens * kGroup;
     const uint8_t* corrections = activation_scales + kTokens * sizeof(float);
 #pragma GCC unroll 2
@@ -62,7 +69,7 @@ inline __attribute__((always_inline)) void integer_half_tiles(const TileJob& job
           quants + part * (group_quant_bytes(kPacking) / kParts));
 #pragma GCC unroll 2
       for (uint32_t h = 0; h < kHalves; h++) {
-        const __m256 d = load_scales<kPacking>(scales, part, first_half + h);
+        const __m256 d = load_scales<kPacking>(scales, part, h);
         const __m256 bias = _mm256_mul_ps(d, _mm256_set1_ps(-kDotBias));
 #pragma GCC unroll 16
         for (uint32_t i = 0; i < kTokens; i++) {
@@ -75,7 +82,7 @@ inline __attribute__((always_inline)) void integer_half_tiles(const TileJob& job
           const __m256 product = _mm256_fmadd_ps(_mm256_castsi256_ps(dot), d, bias);
           sums[i][h] = _mm256_fmadd_ps(product, eight_of_float(activation_scales, i), sums[i][h]);
           if constexpr (kAffine) {
-            const __m256 m = load_scales<kPacking>(scales, 1, first_half + h);
+            const __m256 m = load_scales<kPacking>(scales, 1, h);
             sums[i][h] = _mm256_fmadd_ps(m, eight_of_float(corrections, i), sums[i][h]);
           }
         }
@@ -83,32 +90,7 @@ inline __attribute__((always_inline)) void integer_half_tiles(const TileJob& job
     }
     words += kTokens * activation_group_bytes(kPacking);
   }
-}
-
-template <Packing kPacking, uint32_t kTokens, typename Dots>
-void integer_tile(const TileJob& job) {
-  // Few tokens: both halves at once, so that the tile is streamed in order.
-  if constexpr (kTokens <= Dots::kWholeTileTokens) {
-    __m256 sums[kTokens][2];
-    for (uint32_t i = 0; i < kTokens; i++) {
-      const Lanes first = first_sums(job, i);
-      sums[i][0] = first.low;
-      sums[i][1] = first.high;
-    }
-    integer_half_tiles<kPacking, kTokens, 2, Dots>(job, 0, sums);
-    for (uint32_t i = 0; i < kTokens; i++) last_sums(job, i, {sums[i][0], sums[i][1]});
-  } else {
-    __m256 low[kTokens][1];
-    __m256 high[kTokens][1];
-    for (uint32_t i = 0; i < kTokens; i++) {
-      const Lanes first = first_sums(job, i);
-      low[i][0] = first.low;
-      high[i][0] = first.high;
-    }
-    integer_half_tiles<kPacking, kTokens, 1, Dots>(job, 0, low);
-    integer_half_tiles<kPacking, kTokens, 1, Dots>(job, 1, high);
-    for (uint32_t i = 0; i < kTokens; i++) last_sums(job, i, {low[i][0], high[i][0]});
-  }
+  for (uint32_t i = 0; i < kTokens; i++) last_sums(job, i, {sums[i][0], sums[i][1]});
 }
 
 }  // namespace

@@ -16,15 +16,20 @@ namespace {
 // `zero`; returns the multiply-adds done, `of_a_step` each.
 template <int kChains, typename Chain, typename Weights, typename Step>
 inline uint64_t run_chains(uint64_t rounds, Chain zero, Weights weights, uint32_t of_a_step, Step step) {
+  // Every loop is unrolled: an array that one walks through would live in memory.
   Chain chains[kChains];
-  for (Chain& chain : chains) chain = zero;
+#pragma GCC unroll 16
+  for (int i = 0; i < kChains; i++) chains[i] = zero;
   for (uint64_t round = 0; round < rounds; round++) {
 #pragma GCC unroll 16
-    for (int i = 0; i < kChains; i++) chains[i] = step(chains[i], weights);
-    // Else the compiler would see that every round does the same.
-    STREAMSERVE_IN_REGISTER(weights);
+    for (int i = 0; i < kChains; i++) {
+      // Else the compiler would see that all steps multiply the same, and do it once.
+      STREAMSERVE_IN_REGISTER(weights);
+      chains[i] = step(chains[i], weights);
+    }
   }
-  for (Chain& chain : chains) STREAMSERVE_IN_REGISTER(chain);
+#pragma GCC unroll 16
+  for (int i = 0; i < kChains; i++) STREAMSERVE_IN_REGISTER(chains[i]);
   return rounds * kChains * of_a_step;
 }
 
