@@ -1,10 +1,8 @@
-import { GREEDY, type LaneEngine, type Sampling } from "#streamserve/engine/engine.js";
+import type { LaneEngine } from "#streamserve/engine/engine.js";
 import type { GenerationService } from "#streamserve/gateway/generation.js";
+import { ENDLESS } from "../scheduling/stream.js";
 
 /** The same decode on two paths. Both answers are the same tokens: see `sameTokens`. */
-
-/** Stop ids never end it: both paths must decode the length asked for. */
-const ENDLESS: Sampling = { ...GREEDY, minTokens: 2 ** 32 - 1 };
 
 export interface Decoded {
   readonly tokens: readonly number[];

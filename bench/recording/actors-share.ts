@@ -1,10 +1,11 @@
 import { configSchema } from "#streamserve/config/schema.js";
-import { GREEDY, type Sampling } from "#streamserve/engine/engine.js";
 import type { GenerationService } from "#streamserve/gateway/generation.js";
 import { openCore } from "#streamserve/gateway/open-core.js";
 import { RECORDED_SETS, readRecording } from "#streamserve/model/recording.js";
 import { median } from "#streamserve/report/statistics.js";
 import type { SharedFactors } from "#streamserve/simulate/serving/lane-watch.js";
+import { BenchError } from "../bench-error.js";
+import { openStream, type StreamRequest } from "../scheduling/stream.js";
 
 /** What lanes do with actors around them, that bare lanes do not. */
 export interface ActorsShare {
@@ -35,8 +36,6 @@ const BESIDE_PROMPTS = 12;
 const KV_TOKENS = 16_384;
 /** Drafts from so many on tell what each costs. */
 const MANY = 4;
-/** Stop ids never end it. */
-const ENDLESS: Sampling = { ...GREEDY, minTokens: 2 ** 32 - 1 };
 
 /**
  * Serves requests through all actors (no HTTP) on an otherwise idle machine, with tracing, and compares each step with a
@@ -54,7 +53,7 @@ export async function measureActors(path: string, threads: number, bare: BareSte
       const { prompt } = sets[round % sets.length]![Math.floor(round / sets.length)]!;
       const slower = bare.slower();
       core.actors.traces();
-      const { firstMs, cachedTokens } = await stream(core.service, prompt, OUTPUT_TOKENS);
+      const { firstMs, cachedTokens } = await stream(core.service, { prompt, maxTokens: OUTPUT_TOKENS });
       const steps = core.actors
         .traces()
         .filter(({ name }) => name === "decode")
@@ -93,17 +92,19 @@ async function measureSharing(service: GenerationService): Promise<SharedFactors
   const beside = { prefill: [] as number[], decode: [] as number[] };
   for (let i = 0; i < BESIDE_PROMPTS; i++) {
     const times: number[] = [];
-    const background = stream(service, prompt().subarray(0, 64), OUTPUT_TOKENS, {
-      came: (at) => times.push(at),
+    const background = stream(service, {
+      prompt: prompt().subarray(0, 64),
+      maxTokens: OUTPUT_TOKENS,
+      onTokens: () => times.push(performance.now()),
       // Text that nothing foretells: steps of one token.
-      sampling: { ...ENDLESS, temperature: 1, seed: i },
+      sampling: { temperature: 1, seed: i },
     });
     while (times.length < 2) await new Promise(setImmediate);
     const from = performance.now();
-    beside.prefill.push((await stream(service, prompt(), 1)).firstMs);
+    beside.prefill.push((await stream(service, { prompt: prompt(), maxTokens: 1 })).firstMs);
     const to = performance.now();
     await background;
-    alone.prefill.push((await stream(service, prompt(), 1)).firstMs);
+    alone.prefill.push((await stream(service, { prompt: prompt(), maxTokens: 1 })).firstMs);
     for (const [n, at] of times.entries()) {
       const before = times[n - 1];
       if (before === undefined) continue;
@@ -118,32 +119,12 @@ async function measureSharing(service: GenerationService): Promise<SharedFactors
   return { prefill: factor("prefill"), decode: factor("decode") };
 }
 
-interface Streaming {
-  readonly came?: (at: number) => void;
-  readonly sampling?: Sampling;
-}
-
-function stream(
+/** Serves one request to its end. Throws BenchError if it fails. */
+async function stream(
   service: GenerationService,
-  prompt: Uint32Array,
-  maxTokens: number,
-  { came = () => {}, sampling = ENDLESS }: Streaming = {},
+  request: StreamRequest,
 ): Promise<{ readonly firstMs: number; readonly cachedTokens: number }> {
-  return new Promise((resolve, reject) => {
-    service.generate(
-      {
-        prompt,
-        maxTokens,
-        sampling,
-        class: "interactive",
-        deadlineMs: 0,
-        credit: Number.POSITIVE_INFINITY,
-      },
-      {
-        tokens: () => came(performance.now()),
-        done: ({ timings, cachedTokens }) => resolve({ firstMs: timings.firstTokenMs, cachedTokens }),
-        failed: reject,
-      },
-    );
-  });
+  const { summary, outcome } = await openStream(service, request).ended;
+  if (!summary) throw new BenchError(`A request through the actors failed (${outcome}).`);
+  return { firstMs: summary.timings.firstTokenMs, cachedTokens: summary.cachedTokens };
 }

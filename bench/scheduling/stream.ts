@@ -1,5 +1,5 @@
 import { GREEDY, type Sampling } from "#streamserve/engine/engine.js";
-import type { GenerationService, RequestClass } from "#streamserve/gateway/generation.js";
+import type { GenerationService, GenerationSummary, RequestClass } from "#streamserve/gateway/generation.js";
 
 /** One generation through the actors (no HTTP), with the times of its tokens. */
 
@@ -21,10 +21,12 @@ export interface StreamRecord {
   readonly ids: readonly number[];
   /** `done`, or the error's code. */
   readonly outcome: string;
+  /** The gateway's own account of one that is done. */
+  readonly summary: GenerationSummary | undefined;
 }
 
 /** Stop ids never end it: every answer has the length asked for. */
-const ENDLESS: Sampling = { ...GREEDY, minTokens: 2 ** 32 - 1 };
+export const ENDLESS: Sampling = { ...GREEDY, minTokens: 2 ** 32 - 1 };
 
 export interface OpenStream {
   readonly ended: Promise<StreamRecord>;
@@ -37,8 +39,8 @@ export function openStream(service: GenerationService, request: StreamRequest): 
   const ids: number[] = [];
   let cancel = (): void => {};
   const ended = new Promise<StreamRecord>((resolve) => {
-    const end = (outcome: string): void =>
-      resolve({ submittedMs, endedMs: performance.now(), deliveries, ids, outcome });
+    const end = (outcome: string, summary?: GenerationSummary): void =>
+      resolve({ submittedMs, endedMs: performance.now(), deliveries, ids, outcome, summary });
     const generation = service.generate(
       {
         prompt: request.prompt,
@@ -55,7 +57,7 @@ export function openStream(service: GenerationService, request: StreamRequest): 
           for (const id of delivered.ids) ids.push(id);
           request.onTokens?.(delivered.ids.length);
         },
-        done: () => end("done"),
+        done: (summary) => end("done", summary),
         failed: (error) => end(error.code),
       },
     );

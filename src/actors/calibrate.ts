@@ -1,6 +1,7 @@
-import { GREEDY, type LaneEngine } from "../engine/engine.js";
+import type { LaneEngine } from "../engine/engine.js";
 import type { StepCostPrior, StepPoint } from "../policy/step-cost.js";
 import { type Probe, probeAttending, probeReading, probeRows } from "./calibration-probes.js";
+import { timeStepAlone } from "./timed-step.js";
 
 /** What steps of a lane cost, measured before its first request. */
 export interface Calibration {
@@ -43,13 +44,14 @@ export function calibrate(lane: LaneEngine, role: "prefill" | "decode", budgetMs
 /** The least time of each size. */
 function timeSizes(lane: LaneEngine, role: "prefill" | "decode", budgetMs: number): Map<number, number> {
   const sizes = sizesOf(lane, role === "decode" ? DECODE_SIZES : PREFILL_SIZES);
+  const time = (tokens: number) => timeStepAlone(lane, tokens, role === "decode" ? tokens - 1 : 0);
   const best = new Map<number, number>();
   const endAt = performance.now() + budgetMs;
   // The first step of an engine also brings the weights into memory.
-  timeStep(lane, role, sizes[0]!);
+  time(sizes[0]!);
   for (let round = 0; round < ROUNDS; round++) {
     for (const tokens of sizes) {
-      const ms = timeStep(lane, role, tokens);
+      const ms = time(tokens);
       best.set(tokens, Math.min(best.get(tokens) ?? Number.POSITIVE_INFINITY, ms));
       if (best.size >= 2 && performance.now() >= endAt) return best;
     }
@@ -62,17 +64,6 @@ function sizesOf(lane: LaneEngine, wanted: readonly number[]): number[] {
   const { maxBatchTokens, contextTokens, blockTokens } = lane.limits;
   const most = Math.max(2, Math.min(maxBatchTokens, contextTokens - 1, lane.kv().totalBlocks * blockTokens));
   return [...wanted.filter((tokens) => tokens < most), most];
-}
-
-function timeStep(lane: LaneEngine, role: "prefill" | "decode", tokens: number): number {
-  const ids = Uint32Array.from({ length: tokens }, (_, i) => (i * 7919 + 1) % lane.limits.vocabulary);
-  const { handle } = lane.createSequence(ids.subarray(0, 1), 1, GREEDY);
-  try {
-    const drafts = role === "decode" ? tokens - 1 : 0;
-    return lane.submit([{ sequence: handle, tokens: ids, drafts, sample: true }]).collect().computeMs;
-  } finally {
-    lane.release(handle);
-  }
 }
 
 /** A step of fewer tokens takes no longer than one of more: where it was seen to, something else took the time. */

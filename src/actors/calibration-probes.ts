@@ -1,4 +1,5 @@
-import { GREEDY, type LaneEngine, type SequenceHandle } from "../engine/engine.js";
+import type { LaneEngine, SequenceHandle } from "../engine/engine.js";
+import { openSequence, timeStep, timeStepAlone } from "./timed-step.js";
 
 /**
  * What steps take beside their tokens. Each probe times two steps by turns that differ in one thing: a machine's speed
@@ -30,11 +31,11 @@ export function probeRows({ lane, tokenMs, budgetMs }: Probe): number | undefine
   const { maxRows, maxBatchTokens } = lane.limits;
   const fits = Math.min(maxRows, maxBatchTokens, spareBlocks(lane) - 1) >= ROWS;
   if (!fits || 2 * ROWS * tokenMs > budgetMs) return undefined;
-  const sequences = Array.from({ length: ROWS }, () => open(lane));
+  const sequences = Array.from({ length: ROWS }, () => openSequence(lane));
   try {
     const endAt = performance.now() + budgetMs;
-    const together = () => step(lane, sequences, 1);
-    const [rows, alone] = leastTimes(endAt, [together, () => stepAlone(lane, ROWS)]);
+    const together = () => timeStep(lane, sequences, 1);
+    const [rows, alone] = leastTimes(endAt, [together, () => timeStepAlone(lane, ROWS, ROWS - 1)]);
     return seen((rows - alone) / (ROWS - 1));
   } finally {
     for (const sequence of sequences) lane.release(sequence);
@@ -45,11 +46,14 @@ export function probeRows({ lane, tokenMs, budgetMs }: Probe): number | undefine
 export function probeReading({ lane, tokenMs, budgetMs }: Probe): number | undefined {
   const context = roomFor(lane, (MAKING * budgetMs) / tokenMs, ROUNDS);
   if (context < LEAST_CONTEXT) return undefined;
-  const sequence = open(lane);
+  const sequence = openSequence(lane);
   try {
     const endAt = performance.now() + budgetMs;
-    step(lane, [sequence], context);
-    const [reading, alone] = leastTimes(endAt, [() => step(lane, [sequence], 1), () => stepAlone(lane, 1)]);
+    timeStep(lane, [sequence], context);
+    const [reading, alone] = leastTimes(endAt, [
+      () => timeStep(lane, [sequence], 1),
+      () => timeStepAlone(lane, 1, 0),
+    ]);
     return seen((1000 * (reading - alone)) / context);
   } finally {
     lane.release(sequence);
@@ -63,12 +67,12 @@ export function probeAttending({ lane, tokenMs, budgetMs }: Probe): number | und
   let sequence: SequenceHandle | undefined;
   const beginning = () => {
     if (sequence !== undefined) lane.release(sequence);
-    sequence = open(lane);
-    return step(lane, [sequence], chunk);
+    sequence = openSequence(lane);
+    return timeStep(lane, [sequence], chunk);
   };
   try {
     const endAt = performance.now() + budgetMs;
-    const [alone, behind] = leastTimes(endAt, [beginning, () => step(lane, [sequence!], chunk)]);
+    const [alone, behind] = leastTimes(endAt, [beginning, () => timeStep(lane, [sequence!], chunk)]);
     return seen((1000 * (behind - alone)) / (chunk * (chunk - 1)));
   } finally {
     if (sequence !== undefined) lane.release(sequence);
@@ -101,25 +105,4 @@ function leastTimes(endAt: number, [first, second]: readonly [() => number, () =
     least[1] = Math.min(least[1], second());
   }
   return least;
-}
-
-function open(lane: LaneEngine): SequenceHandle {
-  return lane.createSequence(Uint32Array.of(1), 1, GREEDY).handle;
-}
-
-function stepAlone(lane: LaneEngine, tokens: number): number {
-  const sequence = open(lane);
-  try {
-    return step(lane, [sequence], tokens, tokens - 1);
-  } finally {
-    lane.release(sequence);
-  }
-}
-
-/** Milliseconds of a step with so many new tokens a row, which are arbitrary: time does not depend on them. */
-function step(lane: LaneEngine, sequences: readonly SequenceHandle[], tokens: number, drafts = 0): number {
-  const { vocabulary } = lane.limits;
-  const ids = Uint32Array.from({ length: tokens }, (_, i) => (i * 7919 + 1) % vocabulary);
-  const batch = sequences.map((sequence) => ({ sequence, tokens: ids, drafts, sample: true }));
-  return lane.submit(batch).collect().computeMs;
 }

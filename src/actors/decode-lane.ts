@@ -78,7 +78,7 @@ export class DecodeLane implements Behaviour<AppMessage> {
         rows.answer(ctx, this.#scheduler, message, DECODE, this.options.pair);
         return;
       case "retry":
-        this.#scheduler.woken();
+        this.#scheduler.retry(ctx);
         return;
       case "tick":
         this.#decoding.tick();

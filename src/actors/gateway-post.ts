@@ -78,8 +78,7 @@ export class GatewayPost {
 
   /** Its time has come: what waits for the scheduler is sent again. */
   retryScheduler(): void {
-    this.#scheduler.woken();
-    this.#scheduler.flush(this.#ctx);
+    this.#scheduler.retry(this.#ctx);
   }
 
   /** The tick has come: tries credit again that waits. */

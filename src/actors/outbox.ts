@@ -28,9 +28,10 @@ export class Outbox {
     this.#wakeLater(ctx);
   }
 
-  /** The `retry` that it asked for has come, or its timer died with an incarnation; the owner flushes it after that. */
-  woken(): void {
+  /** The `retry` that it asked for has come, or its timer died with an incarnation: sends again what waits. */
+  retry(ctx: Context<AppMessage>): void {
     this.#armed = false;
+    this.flush(ctx);
   }
 
   /** Gives up what waits: nobody will ever take it. */

@@ -134,7 +134,7 @@ export class PrefillLane implements Behaviour<AppMessage> {
         this.#kept?.decoding.survival(message);
         return;
       case "retry":
-        this.#scheduler.woken();
+        this.#scheduler.retry(ctx);
         return;
       case "tick":
         this.#retrying = false;

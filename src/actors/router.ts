@@ -57,8 +57,8 @@ export class Router implements Behaviour<AppMessage> {
   }
 
   receive(message: AppMessage, ctx: Ctx): void {
-    if (message.type === "retry") this.#scheduler.woken();
-    this.#scheduler.flush(ctx);
+    if (message.type === "retry") this.#scheduler.retry(ctx);
+    else this.#scheduler.flush(ctx);
     switch (message.type) {
       case "route":
         this.#route(message, ctx);
