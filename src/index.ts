@@ -14,4 +14,5 @@ export type {
 } from "./client/text-generation.js";
 export { type Config, configSchema } from "./config/schema.js";
 export { ERROR_CODES, type ErrorCode, StreamServeError } from "./errors.js";
-export { type RunningServer, startServer } from "./gateway/server.js";
+export type { RunningServer } from "./gateway/running-server.js";
+export { startServer } from "./gateway/server.js";

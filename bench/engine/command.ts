@@ -7,25 +7,11 @@ import { type Comparison, compare } from "./compare.js";
 import { engineFindings } from "./findings.js";
 import { readModelCosts } from "./model-costs.js";
 import { modelFile } from "./model-file.js";
+import type { EngineBenchOptions } from "./options.js";
 import { runProfile } from "./profile-command.js";
-import { listRivals, openOwn, PEER_NAMES, type PeerName } from "./rivals.js";
+import { listRivals, openOwn, PEER_NAMES } from "./rivals.js";
 import { timeVerification } from "./verification.js";
 import { contextOf, describeWorkload, MOST_KV_TOKENS, WORKLOADS } from "./workloads.js";
-
-export interface EngineBenchOptions {
-  readonly model: string;
-  readonly threads: number;
-  readonly rounds: number;
-  readonly instructionSet: string;
-  readonly kv: "f16" | "bf16" | "int8";
-  readonly affinity: "auto" | "pin" | "none";
-  readonly only?: readonly string[];
-  readonly format?: string;
-  readonly peer?: PeerName;
-  readonly formats?: boolean;
-  readonly profile?: boolean;
-  readonly json?: string;
-}
 
 export function addEngineCommand(program: Command): void {
   const command = program

@@ -13,31 +13,10 @@ import { type Adapting, adaptingOf } from "./adapting.js";
 import { type Cell, measureCell } from "./cell.js";
 import { findingsOf } from "./findings.js";
 import { type House, openStreet, type Without } from "./houses.js";
-import { type Ideal, idealOf } from "./ideal.js";
+import { idealOf } from "./ideal.js";
+import type { SetResult, SpeculationOptions } from "./results.js";
 import { measureSteps } from "./step-times.js";
 import { prefillAll, runStreams } from "./streams.js";
-
-export interface SpeculationOptions {
-  readonly model: string;
-  readonly threads: number;
-  readonly dataset: DatasetName | "all";
-  readonly loads: readonly number[];
-  readonly depths: readonly number[];
-  readonly rounds: number;
-  readonly tokens: number;
-  readonly draftModel?: string;
-  readonly withoutAnswers?: boolean;
-  readonly full?: boolean;
-  readonly json?: string;
-}
-
-/** What a set gave: its cells, how fast the depth followed changes of load, and what an ideal chooser would gain. */
-export interface SetResult {
-  readonly dataset: DatasetName;
-  readonly cells: readonly Cell[];
-  readonly adapting: readonly Adapting[];
-  readonly ideal: Ideal | undefined;
-}
 
 /** Prompts of a set: their KV fits the pool. */
 const PROMPTS = 16;

@@ -1,6 +1,6 @@
 import type { Findings } from "../report.js";
-import type { SetResult, SpeculationOptions } from "./command.js";
 import type { House } from "./houses.js";
+import type { SetResult, SpeculationOptions } from "./results.js";
 
 /** What must hold, see docs/measuring.md: shares, steps. */
 const MOST_REGRET = 0.03;

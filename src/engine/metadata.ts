@@ -1,7 +1,10 @@
 import { type MetadataValue, type NativeMetadataValue, native } from "./native-addon.js";
-import { isPackedStrings, unpackStrings } from "./packed-strings.js";
+import { isPackedStrings, type PackedStrings, unpackStrings } from "./packed-strings.js";
 
 export type { MetadataValue };
+
+/** Values by key; lists of strings may be packed. */
+export type Metadata = ReadonlyMap<string, MetadataValue | PackedStrings>;
 
 /** One tensor of a model. */
 export interface TensorDescription {

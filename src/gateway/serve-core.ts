@@ -12,7 +12,7 @@ import type { ServerLog } from "./log.js";
 import { MeteredService } from "./metered-service.js";
 import { Metrics } from "./metrics.js";
 import { pageRoutes } from "./page-routes.js";
-import type { RunningServer } from "./server.js";
+import type { RunningServer } from "./running-server.js";
 import { statusRoutes } from "./status-routes.js";
 import { TraceFeed } from "./trace-feed.js";
 import { attachWebSocketDoor, type WebSocketDoor } from "./websocket-door.js";

@@ -3,23 +3,10 @@ import { createServer } from "node:net";
 import type { Config } from "../config/schema.js";
 import { partDone } from "../runtime/start-times.js";
 import type { LogEntry } from "../runtime/threads/system.js";
-import type { ServiceInfo } from "./generation.js";
 import { Guard } from "./guard.js";
 import { listen } from "./listen.js";
 import { openCore } from "./open-core.js";
-
-/** A server under way. */
-export interface RunningServer {
-  /** Where it listens, e.g. `http://127.0.0.1:8080`; port 0 in the config gives a free one. */
-  readonly url: string;
-  /** What is served, and on what. */
-  readonly info: ServiceInfo;
-  /**
-   * Takes no new requests, gives running ones `graceMs` (default 10 s) to end, cancels the rest, then stops all
-   * threads. A second call hurries the first.
-   */
-  close(graceMs?: number): Promise<void>;
-}
+import type { RunningServer } from "./running-server.js";
 
 /**
  * Starts model, actors and the HTTP + WebSocket server. The doors' modules are loaded while the actors' threads start.

@@ -1,6 +1,7 @@
 import { StreamServeError } from "../errors.js";
+import { textModel } from "./choose-text-model.js";
 import { Splitter } from "./splitter.js";
-import { type TextModel, textModel } from "./text-model.js";
+import type { TextModel } from "./text-model.js";
 import type { Vocabulary } from "./vocabulary.js";
 
 export interface EncodeLimits {

@@ -1,8 +1,6 @@
 import { statSync } from "node:fs";
 import { dirname } from "node:path";
-import { type MetadataValue, readPackedMetadata } from "../engine/metadata.js";
-import type { PackedStrings } from "../engine/packed-strings.js";
-import type { Metadata } from "./vocabulary.js";
+import { type Metadata, readPackedMetadata } from "../engine/metadata.js";
 
 /**
  * Hyper-parameters, tokenizer and chat template of a model under GGUF's keys, whether it is a GGUF file or a
@@ -14,5 +12,6 @@ export async function readModelMetadata(path: string): Promise<Metadata> {
   // Loaded for hub models alone: GGUF files should not wait for it.
   const { readHubTokenizer } = await import("./hub-tokenizer.js");
   const directory = statSync(path).isDirectory() ? path : dirname(path);
-  return new Map<string, MetadataValue | PackedStrings>([...metadata, ...readHubTokenizer(directory)]);
+  const hub: Metadata = readHubTokenizer(directory);
+  return new Map([...metadata, ...hub]);
 }

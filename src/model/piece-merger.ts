@@ -1,4 +1,4 @@
-import type { Pieces } from "./sentencepiece-model.js";
+import type { Pieces } from "./pieces.js";
 
 /**
  * SentencePiece's BPE: of all neighbours that together are a piece, those are merged whose piece has the highest

@@ -1,19 +1,12 @@
 import { stringAt } from "../engine/packed-strings.js";
 import { mergePieces } from "./piece-merger.js";
+import type { Pieces } from "./pieces.js";
 import type { PlacedCharacter, TextModel } from "./text-model.js";
 import { bestPieces } from "./unigram.js";
 import type { SentencePieceVocabulary } from "./vocabulary.js";
 
 /** What sentencepiece writes for a space. */
 export const SPACE_MARK = "\u2581";
-
-/** Pieces of a vocabulary that text is made of: text -> id, with the score of each id. */
-export interface Pieces {
-  readonly ids: ReadonlyMap<string, number>;
-  readonly scores: Float32Array;
-  /** UTF-16 units of the longest. */
-  readonly longest: number;
-}
 
 /**
  * SentencePiece's text models: BPE by the score of what a merge makes, and unigrams by the likeliest cut. No

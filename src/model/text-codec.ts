@@ -1,11 +1,11 @@
 import { rangeAt, sharedStrings, stringAt } from "../engine/packed-strings.js";
 import { StreamServeError } from "../errors.js";
 import { partDone } from "../runtime/start-times.js";
+import { requireSupported } from "./choose-text-model.js";
 import type { EncodeModel, EncodeTask } from "./encode-worker.js";
 import { type EncoderPool, MOST_QUEUED, takeEncoders } from "./encoder-pool.js";
 import type { ChatMessage, TextCodec } from "./model.js";
 import { readModelMetadata } from "./model-metadata.js";
-import { requireSupported } from "./text-model.js";
 import { tokenSpelling } from "./token-spelling.js";
 import { readVocabulary, type Vocabulary } from "./vocabulary.js";
 

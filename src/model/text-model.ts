@@ -1,8 +1,3 @@
-import { ByteLevelModel, inexpressible } from "./byte-level-model.js";
-import { preTokenizer } from "./pre-tokenizers.js";
-import { SentencePieceModel } from "./sentencepiece-model.js";
-import type { Vocabulary } from "./vocabulary.js";
-
 /** How text between special tokens becomes ids. One model belongs to one thread. */
 export interface TextModel {
   /** Whether text may be cut between a character that is no space and a space: the parts' ids are the whole's. */
@@ -17,19 +12,4 @@ export interface PlacedCharacter {
   readonly character: string;
   /** In UTF-16 units. */
   readonly index: number;
-}
-
-/** Throws what `textModel` would, without the cost of making one. */
-export function requireSupported(vocabulary: Vocabulary): void {
-  if (vocabulary.kind === "byte-level") {
-    preTokenizer(vocabulary.preTokenizer);
-    inexpressible(vocabulary);
-  }
-}
-
-/** Throws `model_tokenizer_unsupported` for what the file asks for and is missing here. */
-export function textModel(vocabulary: Vocabulary): TextModel {
-  return vocabulary.kind === "byte-level"
-    ? new ByteLevelModel(vocabulary)
-    : new SentencePieceModel(vocabulary);
 }

@@ -1,3 +1,4 @@
+import type { Metadata } from "../engine/metadata.js";
 import {
   isPackedStrings,
   type PackedStrings,
@@ -7,7 +8,6 @@ import {
   unpackStrings,
 } from "../engine/packed-strings.js";
 import { StreamServeError } from "../errors.js";
-import type { Metadata } from "./vocabulary.js";
 
 /** GGUF's token types. */
 const TYPES = { normal: 1, unknown: 2, control: 3, "user-defined": 4, unused: 5, byte: 6 } as const;

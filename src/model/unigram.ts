@@ -1,4 +1,4 @@
-import type { Pieces } from "./sentencepiece-model.js";
+import type { Pieces } from "./pieces.js";
 
 /** What a character without a piece costs below the least likely piece, as sentencepiece has it. */
 const UNKNOWN_PENALTY = 10;

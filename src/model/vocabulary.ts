@@ -1,11 +1,7 @@
-import type { MetadataValue } from "../engine/metadata.js";
+import type { Metadata } from "../engine/metadata.js";
 import type { PackedStrings } from "../engine/packed-strings.js";
 import { StreamServeError } from "../errors.js";
 import { TokenTable } from "./token-table.js";
-
-/** The tokenizer part of a GGUF header, checked: every id has a text and a kind, every merge two parts. */
-
-export type Metadata = ReadonlyMap<string, MetadataValue | PackedStrings>;
 
 /** Plain data, which threads can be given. */
 interface CommonVocabulary {
@@ -72,7 +68,10 @@ const BOS_BY_DEFAULT = new Set(["llama-bpe", "llama3", "llama-v3", "tekken"]);
 /** Phi-3's special tokens take the white space behind them, all but these. */
 const PHI3_KEEPS = new Set(["<unk>", "<s>", "<|endoftext|>"]);
 
-/** Throws `model_tokenizer_unsupported` naming what is missing here, `model_file_invalid` for a broken table. */
+/**
+ * The tokenizer part of a header, checked: every id has a text and a kind, every merge two parts.
+ * Throws `model_tokenizer_unsupported` naming what is missing here, `model_file_invalid` for a broken table.
+ */
 export function readVocabulary(metadata: Metadata): Vocabulary {
   const model = metadata.get("tokenizer.ggml.model");
   const kind = KINDS.get(model);
