@@ -29,6 +29,8 @@ function serve(
   stopIds: readonly number[],
 ): Promise<RequestOutcome> {
   return new Promise((resolve) => {
+    let deliveredAt = Number.NaN;
+    let stillMs = Number.NaN;
     const end = (outcome: string, summary?: GenerationSummary): void => {
       const { queuedMs, firstTokenMs, totalMs } = summary?.timings ?? NO_TIMES;
       const given = summary?.outputTokens ?? 0;
@@ -43,6 +45,7 @@ function serve(
         ttftMs: firstTokenMs,
         totalMs,
         tpotMs: given > 1 ? (totalMs - firstTokenMs) / (given - 1) : Number.NaN,
+        stillMs,
         draftTokens: summary?.draftTokens ?? 0,
         acceptedTokens: summary?.acceptedTokens ?? 0,
       });
@@ -58,7 +61,11 @@ function serve(
         credit: Number.POSITIVE_INFINITY,
       },
       {
-        tokens: () => {},
+        tokens: () => {
+          const now = performance.now();
+          if (Number.isFinite(deliveredAt)) stillMs = Math.max(now - deliveredAt, stillMs || 0);
+          deliveredAt = now;
+        },
         done: (summary) => end("done", summary),
         failed: ({ code }) => end(code),
       },

@@ -32,6 +32,17 @@ export interface LineFigure extends Labels {
     readonly name: string;
     readonly points: readonly (readonly [number, number])[];
   }[];
+  /** Where the x axis begins; at the least x when absent. */
+  readonly xFrom?: number | undefined;
+  /** Stretches of the x axis with something to be said of them, of linear figures. */
+  readonly marks?: readonly Mark[] | undefined;
+}
+
+/** From `from` to `to` on the x axis; a moment where both are equal. */
+export interface Mark {
+  readonly label: string;
+  readonly from: number;
+  readonly to: number;
 }
 
 /**

@@ -19,6 +19,7 @@ import {
   type SimulationOptions,
   type VirtualFunctions,
 } from "../runtime/simulation/simulation.js";
+import type { Victims } from "./injector.js";
 
 /** Where a planted bug steps in: each may replace what it is given. */
 export interface Tampering {
@@ -58,7 +59,7 @@ function calibration(cost: StepCostModel): Calibration {
 }
 
 /** The whole of StreamServe under a virtual clock: its actors, a simulated engine, and the gateway's service. */
-export class House {
+export class House implements Victims {
   readonly simulation: Simulation;
   /** The engine of all lanes; with pools of their own, that of pair 0. */
   readonly engine: SimulatedEngine;
@@ -126,5 +127,17 @@ export class House {
         return (tampering?.functions?.(spec, functions) ?? functions) as VirtualFunctions<never>;
       },
     });
+  }
+
+  kill(actor: string, downMs: number): void {
+    this.simulation.kill(actor, downMs);
+  }
+
+  pause(actor: string, forMs: number): void {
+    this.simulation.pause(actor, forMs);
+  }
+
+  fill(actor: string, forMs: number): void {
+    for (const { from, to } of this.edges) if (to === actor) this.simulation.jam(from, to, forMs);
   }
 }

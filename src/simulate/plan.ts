@@ -81,7 +81,8 @@ export type Trigger =
   | { readonly kind: "tokens"; readonly count: number };
 
 export type Fault =
-  | { readonly kind: "kill"; readonly actor: string; readonly when: Trigger }
+  /** It can be started again `downMs` later at the soonest: a machine that boots, a device that loads its weights. */
+  | { readonly kind: "kill"; readonly actor: string; readonly when: Trigger; readonly downMs?: number }
   /** The actor's thread gets no processor. */
   | { readonly kind: "pause"; readonly actor: string; readonly when: Trigger; readonly forMs: number }
   /** Steps of the lane take `factor` times as long. */
@@ -92,8 +93,8 @@ export type Fault =
       readonly forMs: number;
       readonly factor: number;
     }
-  /** The lane's `nth` step fails as a device does: at its end, with an error. */
-  | { readonly kind: "step-fails"; readonly actor: string; readonly nth: number }
+  /** The `nth` step that the lane begins after `afterMs` (0 when absent) fails as a device does: at its end, with an error. */
+  | { readonly kind: "step-fails"; readonly actor: string; readonly nth: number; readonly afterMs?: number }
   /** Messages to the actor find its mailbox full. */
   | { readonly kind: "full"; readonly actor: string; readonly when: Trigger; readonly forMs: number };
 

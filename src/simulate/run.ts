@@ -118,15 +118,8 @@ class Run {
     });
     this.#sim = this.#house.simulation;
     this.#service = tampering.service?.(this.#house.gateway) ?? this.#house.gateway;
-    const { edges } = this.#house;
-    const victims = {
-      kill: (actor: string) => this.#sim.kill(actor),
-      pause: (actor: string, forMs: number) => this.#sim.pause(actor, forMs),
-      fill: (actor: string, forMs: number) => {
-        for (const { from, to } of edges) if (to === actor) this.#sim.jam(from, to, forMs);
-      },
-    };
-    this.#injector = new Injector(plan.faults, victims, this.#clock, (fault) => this.#struck(fault));
+    const struck = (fault: Fault) => this.#struck(fault);
+    this.#injector = new Injector(plan.faults, this.#house, this.#clock, struck);
     this.#checks = new Checks(
       topology,
       this.#house.engine.pool,

@@ -95,9 +95,13 @@ export class Simulation {
 
   // Faults.
 
-  /** Ends an actor where it is, as the death of its thread would: its mailbox is kept, its job's result lost. */
-  kill(name: string): void {
+  /**
+   * Ends an actor where it is, as the death of its thread would: its mailbox is kept, its job's result lost. It is started
+   * again `downMs` later at the soonest.
+   */
+  kill(name: string, downMs = 0): void {
     const actor = this.supervisor.actor(name);
+    actor.downUntil = Math.max(actor.downUntil, this.now + downMs);
     if (actor.life !== undefined) this.supervisor.died(actor, undefined);
   }
 

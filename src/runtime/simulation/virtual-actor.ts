@@ -35,6 +35,8 @@ export class VirtualActor {
   launch: Timer | undefined;
   /** Takes no turn until then. */
   pausedUntil = 0;
+  /** Can't be started before. */
+  downUntil = 0;
   /** Multiplies the time of its turns and jobs. */
   slowness = 1;
 

@@ -80,6 +80,11 @@ export class VirtualSupervisor {
   private launch(actor: VirtualActor, afterMs: number): void {
     actor.phase = "waiting";
     actor.launch = this.scheduler.at(this.scheduler.now + afterMs, () => {
+      const { now } = this.scheduler;
+      if (now < actor.downUntil) {
+        this.launch(actor, actor.downUntil - now);
+        return;
+      }
       this.scheduler.attempt(actor, () => {
         const functions = this.options.functions(actor.spec);
         // Options and resources are what the deployment pairs with the factory; no type can check that.

@@ -14,8 +14,9 @@ export class LaneWatch {
   readonly #uses = { prefill: emptyUse(), decode: emptyUse() };
   /** When the steps of prefill in hand end. */
   #prefillUntil = 0;
-  /** Sequences of decode lanes, or handed over to them. */
-  #decoding = 0;
+  /** Sequences of each pair's decode lane, or handed over to it. */
+  readonly #decoding = new Map<string, number>();
+  #decodingAll = 0;
 
   constructor(
     readonly shared: SharedFactors,
@@ -26,26 +27,34 @@ export class LaneWatch {
   factor(name: string): number {
     const role = roleOf(name);
     // A step of prefill is as long as many decode steps: what is handed over as it starts will run beside it too.
-    const beside = role === "prefill" ? this.#decoding > 0 : this.#prefillUntil > this.now();
+    const beside = role === "prefill" ? this.#decodingAll > 0 : this.#prefillUntil > this.now();
     return beside ? this.shared[role] : 1;
   }
 
-  /** The lane's face of the engine, seen by this watch. */
+  /** The lane's face of the engine, seen by this watch: of each of its lives. */
   lane(engine: LaneEngine, name: string): LaneEngine {
     const role = roleOf(name);
+    const pair = name.slice(name.indexOf(".") + 1);
+    // What an earlier life held is given back without a word.
+    if (role === "decode") this.#hold(pair, -(this.#decoding.get(pair) ?? 0));
     return new WatchedLane(engine, {
       stepped: (rows, ms) => this.#stepped(role, rows, ms),
       // A decode lane's own are prompts that came straight to it.
       created: () => {
-        if (role === "decode") this.#decoding++;
+        if (role === "decode") this.#hold(pair, 1);
       },
       handedOver: () => {
-        if (role === "prefill") this.#decoding++;
+        if (role === "prefill") this.#hold(pair, 1);
       },
       released: () => {
-        if (role === "decode") this.#decoding--;
+        if (role === "decode") this.#hold(pair, -1);
       },
     });
+  }
+
+  #hold(pair: string, more: number): void {
+    this.#decoding.set(pair, (this.#decoding.get(pair) ?? 0) + more);
+    this.#decodingAll += more;
   }
 
   use(role: Role): LaneUse {

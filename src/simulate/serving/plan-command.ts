@@ -13,6 +13,7 @@ import { checkPlannerSettings, type PlannerSettings } from "./planner-settings.j
 interface Flags extends Record<string, unknown> {
   readonly config?: string;
   readonly set: readonly string[];
+  readonly fault: readonly string[];
   readonly json?: string;
   readonly svg?: string;
 }
@@ -69,6 +70,13 @@ export function planCommand(): Command {
     .option("--requests <n>", "how many come, whatever the time")
     .option("--warm-up-seconds <s>", "of these, how many to leave out of the figures (default: 0)")
     .option("--seed <n>", "the same seed gives the same figures (default: 1)")
+    .optionsGroup("What goes wrong:")
+    .option(
+      "--fault <kind:who@seconds>",
+      "kill:decode.1@30, kill:pair.0@30..45 (down so long), slow:decode.1@20..40x2 (half as fast), pause:prefill.*@10..12, full:scheduler@10..11, step-fails:decode.0-3@30; repeatable",
+      collected,
+      [],
+    )
     .optionsGroup("What is asked:")
     .option("--slo-ttft-ms <ms>", "objective for the first token; 0: none (default: 1000)")
     .option("--slo-tpot-ms <ms>", "objective for the mean time of each token after it; 0: none (default: 50)")
@@ -87,18 +95,24 @@ Examples:
   simulate plan --rate 100 --find pairs --slo-ttft-ms 500    how many pairs that needs
   simulate plan --rate 2..20:2 --pairs 2 --svg sweep         latency over load
   simulate plan --hardware cpu-2-cores --users 8 --sets sum  this repository's CPU lanes
-  simulate plan --pairs 4 --trace trace.jsonl --json out.json`,
+  simulate plan --pairs 4 --trace trace.jsonl --json out.json
+  simulate plan --pairs 4 --rate 30 --fault kill:pair.1@30..45 --svg death
+  simulate plan --rate 100 --find pairs --fault kill:pair.0@20..40    how many with one to spare`,
     );
 }
 
 function collect(text: string, before: readonly string[]): string[] {
   if (!/^[\w.]+=/.test(text)) throw new InvalidArgumentError("write it as key=value.");
+  return collected(text, before);
+}
+
+function collected(text: string, before: readonly string[]): string[] {
   return [...before, text];
 }
 
-function run({ config, set, json, svg, ...flags }: Flags): void {
+function run({ config, set, fault, json, svg, ...flags }: Flags): void {
   const startedAt = performance.now();
-  const plan = planOf(config, flags, set);
+  const plan = planOf(config, flags, set, fault);
   const quiet = json === "-";
   const result = simulatePlan(plan, (point) => {
     if (!quiet) process.stderr.write(`${lineOf(point)}\n`);
@@ -120,6 +134,7 @@ function planOf(
   file: string | undefined,
   flags: Record<string, unknown>,
   set: readonly string[],
+  faults: readonly string[],
 ): PlannerSettings {
   const under = file === undefined ? undefined : fileSettings(file);
   const settings = textSettings(
@@ -128,14 +143,15 @@ function planOf(
       return [text.slice(0, at).split("."), text.slice(at + 1), "--set"] as const;
     }),
   );
-  const over = Object.fromEntries(
+  const over: Record<string, unknown> = Object.fromEntries(
     Object.entries(flags).map(([key, value]) => [key, numberOrText(String(value))]),
   );
+  if (faults.length > 0) over.faults = faults;
   const values = merged(
     merged(under?.values ?? {}, over),
     set.length > 0 ? { settings: settings.values } : {},
   );
-  const place = (key: string) => (key in over ? `--${kebab(key)}` : (under?.place([key]) ?? "the plan"));
+  const place = (key: string) => (key in over ? flagOf(key) : (under?.place([key]) ?? "the plan"));
   return checkPlannerSettings(values, place);
 }
 
@@ -143,6 +159,11 @@ function planOf(
 function numberOrText(text: string): string | number {
   const value = Number(text);
   return text.trim() === "" || Number.isNaN(value) ? text : value;
+}
+
+/** Of many flags, one key. */
+function flagOf(key: string): string {
+  return key === "faults" ? "--fault" : `--${kebab(key)}`;
 }
 
 function kebab(key: string): string {
@@ -156,8 +177,17 @@ function lineOf({ pairs, rate, users, result, kept }: PlannedPoint): string {
 }
 
 function writeJson(file: string, plan: PlannerSettings, result: PlanResult, figures: unknown): void {
-  const points = result.points.map(({ requests: _, ...point }) => point);
+  const points = result.points.map(withoutRequests);
   const text = `${JSON.stringify({ command: "simulate plan", plan, found: result.found, points, figures }, null, 2)}\n`;
   if (file === "-") process.stdout.write(text);
   else writeFileSync(file, text);
+}
+
+/** The figures alone: of each request there would be megabytes. */
+function withoutRequests({ requests: _, faults, ...point }: PlannedPoint) {
+  if (!faults) return point;
+  const { without, ...rest } = faults;
+  if (!without) return { ...point, faults: rest };
+  const { requests: __, ...plain } = without;
+  return { ...point, faults: { ...rest, without: plain } };
 }

@@ -1,9 +1,12 @@
 import type { Figure, LineFigure } from "../../report/figure.js";
 import { ascending, percentile, type Summary } from "../../report/statistics.js";
 import type { Table } from "../../report/table.js";
+import { faultTables } from "./fault-report.js";
 import type { PlannedPoint, PlanResult } from "./planner.js";
 import type { PlannerSettings } from "./planner-settings.js";
 import type { ServingResult } from "./results.js";
+import type { RequestOutcome } from "./serving.js";
+import { timeFigures } from "./time-figures.js";
 
 /** What a plan's result looks like to people: tables and figures. */
 
@@ -13,7 +16,13 @@ export function planTables(plan: PlannerSettings, { points, found }: PlanResult)
   const tables: Table[] = [];
   if (found.length > 0) tables.push(foundTable(plan, found));
   if (points.length === 1) tables.push(...pointTables(points[0]!));
-  else tables.push(sweepTable(points));
+  else
+    tables.push(
+      sweepTable(
+        points,
+        plan.faults.map(({ text }) => text),
+      ),
+    );
   return tables;
 }
 
@@ -30,7 +39,8 @@ function foundTable({ sloShare, sloTtftMs, sloTpotMs }: PlannerSettings, found: 
   };
 }
 
-function pointTables({ result, bySet }: PlannedPoint): Table[] {
+function pointTables(point: PlannedPoint): Table[] {
+  const { result, bySet, faults } = point;
   const row = (name: string, { mean, p50, p90, p99, max }: Summary) => [name, mean, p50, p90, p99, max];
   const tables: Table[] = [
     {
@@ -47,6 +57,7 @@ function pointTables({ result, bySet }: PlannedPoint): Table[] {
     { title: "", columns: ["the run", ""], rows: facts(result) },
   ];
   if (Object.keys(bySet).length > 0) tables.push(setTable(bySet));
+  if (faults) tables.push(...faultTables(point, faults));
   return tables;
 }
 
@@ -103,9 +114,10 @@ const SWEEP = [
   "decode",
 ] as const;
 
-function sweepTable(points: readonly PlannedPoint[]): Table {
+function sweepTable(points: readonly PlannedPoint[], faults: readonly string[]): Table {
+  const each = faults.length > 0 ? `; in each run ${faults.join(", ")}` : "";
   return {
-    title: "Milliseconds; lanes: share of time that they computed",
+    title: `Milliseconds; lanes: share of time that they computed${each}`,
     columns: ["pairs", points[0]?.users === undefined ? "requests/s" : "users", ...SWEEP],
     rows: points.map(({ pairs, rate, users, result }) => [
       String(pairs),
@@ -128,7 +140,12 @@ function sweepTable(points: readonly PlannedPoint[]): Table {
 
 /** Of one run: how latencies are distributed. Of several: latency and goodput over the load, or over the pairs. */
 export function planFigures(plan: PlannerSettings, { points }: PlanResult): Figure[] {
-  if (points.length === 1) return distributions(points[0]!);
+  if (points.length === 1) {
+    const [point] = points as [PlannedPoint];
+    const { sloTtftMs: ttftMs, sloTpotMs: tpotMs } = plan;
+    const overTime = point.faults ? timeFigures(point, point.faults, { ttftMs, tpotMs }) : [];
+    return [...distributions(point), ...overTime];
+  }
   const overPairs = new Set(points.map(({ rate, users }) => rate ?? users)).size === 1;
   const groups = overPairs ? [undefined] : [...new Set(points.map(({ pairs }) => pairs))];
   const draw = (title: string, valueLabel: string, lines: readonly Line[]): LineFigure => ({
@@ -181,28 +198,25 @@ function quantiles(of: (result: ServingResult) => Summary): Line[] {
 /** Points of a distribution's line. */
 const STEPS = Array.from({ length: 100 }, (_, i) => i);
 
-function distributions({ requests }: PlannedPoint): Figure[] {
-  const line = (title: string, values: readonly number[]): LineFigure => {
-    const sorted = ascending(values.filter(Number.isFinite));
+function distributions({ requests, faults }: PlannedPoint): Figure[] {
+  const plain = faults?.without?.requests ?? [];
+  const line = (title: string, of: (request: RequestOutcome) => number): LineFigure => {
+    const curve = (some: readonly RequestOutcome[]) => {
+      const sorted = ascending(some.map(of).filter(Number.isFinite));
+      return sorted.length > 0 ? STEPS.map((p) => [p, percentile(sorted, p)] as const) : [];
+    };
+    const own = { name: faults ? "with faults" : title, points: curve(requests) };
     return {
       kind: "lines",
       title,
       valueLabel: "milliseconds",
       xLabel: "percent of completed requests that took no longer",
       logarithmic: false,
-      series: [
-        { name: title, points: sorted.length > 0 ? STEPS.map((p) => [p, percentile(sorted, p)]) : [] },
-      ],
+      series: plain.length > 0 ? [own, { name: "without", points: curve(plain) }] : [own],
     };
   };
   return [
-    line(
-      "Time to first token",
-      requests.map(({ ttftMs }) => ttftMs),
-    ),
-    line(
-      "Time per output token",
-      requests.map(({ tpotMs }) => tpotMs),
-    ),
+    line("Time to first token", ({ ttftMs }) => ttftMs),
+    line("Time per output token", ({ tpotMs }) => tpotMs),
   ].filter(({ series }) => series[0]!.points.length > 0);
 }

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { StreamServeError } from "../../errors.js";
 import { RECORDED_SETS } from "../../model/recording.js";
+import { type PlannedFault, parseFault } from "./planned-faults.js";
 import type { Settings } from "./serving.js";
 
 /** A share of the mix as a plan writes it. */
@@ -30,6 +31,17 @@ const sets = z.union([z.string(), z.record(z.string(), z.number())]).transform((
   const shares = sharesOf(value);
   if (typeof shares !== "string") return shares;
   context.addIssue({ code: "custom", message: shares });
+  return z.NEVER;
+});
+
+/** Faults of a plan at most: each may strike thousands of lanes. */
+const MOST_FAULTS = 100;
+/** One fault, or several: `kill:decode.1@30`. */
+const faults = z.union([z.string(), z.array(z.string()).max(MOST_FAULTS)]).transform((value, context) => {
+  const parsed = (typeof value === "string" ? [value] : value).map(parseFault);
+  const message = parsed.find((one) => typeof one === "string");
+  if (message === undefined) return parsed as PlannedFault[];
+  context.addIssue({ code: "custom", message });
   return z.NEVER;
 });
 
@@ -64,6 +76,8 @@ export const plannerSchema = z.strictObject({
   requests: count.max(MOST_REQUESTS).optional(),
   /** Virtual seconds at the beginning that only warm lanes and caches up. */
   warmUpSeconds: z.number().nonnegative().default(0),
+  /** What befalls lanes and other actors, in every run. */
+  faults: faults.default([]),
   sloTtftMs: z.number().nonnegative().default(1000),
   sloTpotMs: z.number().nonnegative().default(50),
   /** Share of requests that must keep both. */

@@ -1,11 +1,22 @@
 import { merged } from "../../config/sources.js";
 import { RECORDED_SETS } from "../../model/recording.js";
+import type { Fault } from "../plan.js";
 import type { Arrivals } from "./arrivals.js";
 import { fewestThatKeep, highestThatKeeps } from "./capacity.js";
 import { loadHardware } from "./load-hardware.js";
+import { type PhaseResult, phaseResults, phasesOf } from "./phases.js";
+import { faultsOf } from "./planned-faults.js";
 import { type PlannedSet, type PlannerSettings, servingSettings } from "./planner-settings.js";
 import { type ServingResult, servingResult } from "./results.js";
-import type { Objectives, RequestOutcome, ServingSetup, Settings, Workload } from "./serving.js";
+import type {
+  Objectives,
+  RequestOutcome,
+  ServingRun,
+  ServingSetup,
+  Settings,
+  Strike,
+  Workload,
+} from "./serving.js";
 import { simulateServing } from "./simulate-serving.js";
 import { closedWorkload, openWorkload, type SetShare, traceWorkload } from "./workload.js";
 
@@ -20,6 +31,24 @@ export interface PlannedPoint {
   /** By set, where there are several. */
   readonly bySet: Readonly<Record<string, ServingResult>>;
   readonly requests: readonly RequestOutcome[];
+  /** Present where the plan has faults. */
+  readonly faults?: FaultsResult;
+}
+
+/** What faults did. */
+export interface FaultsResult {
+  /** Each fault of the plan, and what became of it, lane by lane; none where the run ended before. */
+  readonly struck: readonly { readonly fault: string; readonly strikes: readonly Strike[] }[];
+  /** Actors started again, requests sent again. */
+  readonly restarts: number;
+  readonly resumptions: number;
+  readonly phases: readonly PhaseResult[];
+  /** The same requests without faults: of a plan of one run alone. */
+  readonly without?: {
+    readonly result: ServingResult;
+    readonly phases: readonly PhaseResult[];
+    readonly requests: readonly RequestOutcome[];
+  };
 }
 
 /** What a search found: the highest rate for so many pairs, or the fewest pairs for a rate. */
@@ -61,6 +90,8 @@ class Planner {
   ) {
     this.#hardware = loadHardware(plan.hardware);
     this.#objectives = { ttftMs: plan.sloTtftMs, tpotMs: plan.sloTpotMs };
+    // Before anything is simulated: all runs have as many pairs at least.
+    for (const fault of plan.faults) faultsOf(fault, Math.min(...plan.pairs));
   }
 
   run(): PlanResult {
@@ -149,11 +180,13 @@ class Planner {
     users: number | undefined,
     workload: Workload,
   ): PlannedPoint {
-    const { seed, warmUpSeconds, sloShare } = this.plan;
+    const { seed, warmUpSeconds, sloShare, faults } = this.plan;
     // What the plan says by its own names counts more than what its `settings` say.
     const settings = merged(this.plan.settings, servingSettings(this.plan)) as Settings;
     const objectives = this.#objectives;
-    const run = simulateServing({ hardware: this.#hardware, pairs, settings, objectives, seed }, workload);
+    const setup = { hardware: this.#hardware, pairs, settings, objectives, seed };
+    const planned = faults.map((fault) => ({ fault: fault.text, does: faultsOf(fault, pairs) }));
+    const run = simulateServing({ ...setup, faults: planned.flatMap(({ does }) => does) }, workload);
     const from = 1000 * warmUpSeconds;
     const result = servingResult(run, objectives, from);
     const names = [...new Set(run.requests.map(({ set }) => set))].sort();
@@ -172,11 +205,56 @@ class Planner {
       result,
       bySet: Object.fromEntries(bySet),
       requests: run.requests,
+      ...(planned.length > 0 ? { faults: this.#faultsOf(run, planned, setup, workload) } : {}),
     };
     this.#points.push(point);
     this.progress(point);
     return point;
   }
+
+  #faultsOf(
+    run: ServingRun,
+    planned: readonly { readonly fault: string; readonly does: readonly Fault[] }[],
+    setup: ServingSetup,
+    workload: Workload,
+  ): FaultsResult {
+    const from = 1000 * this.plan.warmUpSeconds;
+    const phases = phasesOf(run.strikes, from, endOf(run));
+    const met = ({ requests }: ServingRun) =>
+      phaseResults(
+        phases,
+        requests.filter(({ atMs }) => atMs >= from),
+        this.#objectives,
+      );
+    const plain = this.#single ? simulateServing(setup, workload) : undefined;
+    return {
+      struck: planned.map(({ fault, does }) => {
+        const own = new Set(does);
+        return { fault, strikes: run.strikes.filter((strike) => own.has(strike.fault)) };
+      }),
+      restarts: run.restarts,
+      resumptions: run.resumptions,
+      phases: met(run),
+      ...(plain && {
+        without: {
+          result: servingResult(plain, this.#objectives, from),
+          phases: met(plain),
+          requests: plain.requests,
+        },
+      }),
+    };
+  }
+
+  /** A plan of one run. */
+  get #single(): boolean {
+    const { find, pairs, rate, users } = this.plan;
+    return !find && pairs.length * (rate?.length ?? 1) * (users?.length ?? 1) === 1;
+  }
+}
+
+/** Of requests alone: what comes before the first and after the last is no phase. */
+function endOf({ requests }: ServingRun): number {
+  return requests.reduce((last, { atMs, totalMs }) => Math.max(last, atMs + totalMs), 0);
 }
 
 function amountOf({ rate, users }: PlannedPoint): number {

@@ -1,6 +1,7 @@
 import type * as z from "zod";
 import type { Config, configSchema } from "../../config/schema.js";
 import type { RequestClass } from "../../gateway/generation.js";
+import type { Fault } from "../plan.js";
 import type { HardwareProfile } from "./hardware.js";
 
 /** Any keys of the configuration, as a file would hold them; what is absent has its default. */
@@ -58,6 +59,8 @@ export interface ServingSetup {
   readonly drawn?: { readonly vocabulary: number; readonly draftability: number };
   /** How many times longer steps of a lane take; 1 when absent. */
   readonly slowness?: (lane: string) => number;
+  /** What befalls the actors, at times from the start: those of the simulator's seeds. A trigger by message never fires. */
+  readonly faults?: readonly Fault[];
   /** Virtual time after the last arrival at which a run is given up, in milliseconds: 10 minutes when absent. */
   readonly patienceMs?: number;
 }
@@ -76,6 +79,8 @@ export interface RequestOutcome {
   readonly totalMs: number;
   /** Mean milliseconds a token after the first; NaN with one token. */
   readonly tpotMs: number;
+  /** The longest that its reader waited for more after the first token, in milliseconds. */
+  readonly stillMs: number;
   readonly draftTokens: number;
   readonly acceptedTokens: number;
 }
@@ -91,6 +96,14 @@ export interface LaneUse {
   readonly rows: number;
 }
 
+/** What became of a fault, in milliseconds from the start of the run. */
+export interface Strike {
+  readonly fault: Fault;
+  readonly fromMs: number;
+  /** When it was over: of a death, when the actor lived again; Infinity if that was after the run. */
+  readonly toMs: number;
+}
+
 export interface ServingRun {
   readonly config: Config;
   /** In the order of their ends. */
@@ -101,6 +114,11 @@ export interface ServingRun {
   readonly handOffs: number;
   readonly movedTokens: number;
   readonly movingMs: number;
+  /** Faults that struck, in that order. */
+  readonly strikes: readonly Strike[];
+  /** Actors that were started again, and requests that were sent again since what served them had died. */
+  readonly restarts: number;
+  readonly resumptions: number;
   /** Virtual milliseconds from the first arrival to the last end; turns of actors. */
   readonly spanMs: number;
   readonly events: number;

@@ -5,6 +5,8 @@ import { GREEDY, type LaneEngine } from "../../engine/engine.js";
 import { StreamServeError } from "../../errors.js";
 import type { GenerationSink, GenerationSummary } from "../../gateway/generation.js";
 import { House } from "../house.js";
+import { Injector } from "../injector.js";
+import type { Fault } from "../plan.js";
 import { HandOffLinks, handOffMs } from "./hand-off.js";
 import { stepCostOf } from "./hardware.js";
 import { LaneWatch } from "./lane-watch.js";
@@ -14,6 +16,7 @@ import type {
   ServingRequest,
   ServingRun,
   ServingSetup,
+  Strike,
   Workload,
 } from "./serving.js";
 import { VOCABULARY } from "./texts.js";
@@ -79,6 +82,8 @@ class Serving {
   readonly #house: House;
   readonly #watch: LaneWatch;
   readonly #links: HandOffLinks;
+  readonly #injector: Injector;
+  readonly #strikes: Struck[] = [];
   readonly #config: Config;
   /** Ends an answer before its limit: the one id that no text has. */
   readonly #stopId: number;
@@ -118,12 +123,29 @@ class Serving {
             : this.#links.transitMs(from, to, message, now),
       },
       disturbances: ({ name }) => ({
-        slowdown: () => (setup.slowness?.(name) ?? 1) * this.#watch.factor(name),
+        slowdown: () =>
+          (setup.slowness?.(name) ?? 1) * this.#watch.factor(name) * this.#injector.slowdown(name),
         shares: () => this.#watch.factor(name) > 1,
+        failure: () => this.#injector.failure(name),
       }),
-      tampering: { lane: (engine: LaneEngine, { name }) => this.#watch.lane(engine, name) },
+      tampering: {
+        lane: (engine: LaneEngine, { name }) => this.#watch.lane(engine, name),
+        functions: ({ name }, honest) => {
+          this.#lives(name);
+          return honest;
+        },
+      },
     });
     this.#watch.lanes = pairs;
+    const sim = this.#house.simulation;
+    // Its zero is when the first request may come.
+    const clock = {
+      now: () => sim.now - FIRST_MS,
+      after: (ms: number, action: () => void) => sim.at(Math.max(sim.now, FIRST_MS) + ms, action),
+    };
+    this.#injector = new Injector(setup.faults ?? [], this.#house, clock, (fault) => {
+      this.#strikes.push({ fault, fromMs: clock.now(), backMs: undefined });
+    });
   }
 
   run(): ServingRun {
@@ -139,7 +161,8 @@ class Serving {
     const patience = this.setup.patienceMs ?? PATIENCE_MS;
     let heardAt = lastAt;
     let ended = 0;
-    while (this.#outcomes.length < requests.length && sim.now < Math.max(lastAt, heardAt) + patience) {
+    const until = () => FIRST_MS + Math.max(lastAt, heardAt, this.#injector.disturbedUntil) + patience;
+    while (this.#outcomes.length < requests.length && sim.now < until()) {
       if (!sim.step()) break;
       if (this.#outcomes.length > ended) {
         ended = this.#outcomes.length;
@@ -162,9 +185,20 @@ class Serving {
       handOffs: this.#links.handOffs,
       movedTokens: this.#links.movedTokens,
       movingMs: this.#links.movingMs,
+      strikes: this.#strikes.map(strikeOf),
+      restarts: sim.restarts,
+      resumptions: this.#house.gateway.snapshot().resumptions,
       spanMs: sim.now - FIRST_MS - first,
       events: sim.eventCount,
     };
+  }
+
+  /** An actor begins a life: what it died of is over. */
+  #lives(name: string): void {
+    for (const strike of this.#strikes) {
+      const { kind, actor } = strike.fault;
+      if (kind === "kill" && actor === name) strike.backMs ??= this.#house.simulation.now - FIRST_MS;
+    }
   }
 
   #startUsers(users: number): void {
@@ -189,15 +223,21 @@ class Serving {
     const sim = this.#house.simulation;
     const submittedAt = sim.now;
     let finished = false;
+    let deliveredAt = Number.NaN;
+    let stillMs = Number.NaN;
     const end = (outcome: string, summary: GenerationSummary | undefined) => {
       if (finished) throw new StreamServeError("internal", `Request ${number} ended twice.`);
       finished = true;
       this.#answers.delete(seed);
-      this.#outcomes.push(outcomeOf(request, outcome, summary, submittedAt, sim.now));
+      this.#outcomes.push(outcomeOf(request, outcome, summary, submittedAt, sim.now, stillMs));
       ended();
     };
     const sink: GenerationSink = {
-      tokens: () => {},
+      tokens: () => {
+        // The first one ends no silence.
+        if (Number.isFinite(deliveredAt)) stillMs = Math.max(sim.now - deliveredAt, stillMs || 0);
+        deliveredAt = sim.now;
+      },
       done: (summary) => end("done", summary),
       failed: (error) => end(error.code, undefined),
     };
@@ -227,12 +267,25 @@ class Serving {
   }
 }
 
+interface Struck {
+  readonly fault: Fault;
+  readonly fromMs: number;
+  backMs: number | undefined;
+}
+
+function strikeOf({ fault, fromMs, backMs = Number.POSITIVE_INFINITY }: Struck): Strike {
+  const { kind } = fault;
+  const toMs = kind === "kill" ? backMs : kind === "step-fails" ? fromMs : fromMs + fault.forMs;
+  return { fault, fromMs, toMs };
+}
+
 function outcomeOf(
   { set = "" }: ServingRequest,
   outcome: string,
   summary: GenerationSummary | undefined,
   submittedAt: number,
   now: number,
+  stillMs: number,
 ): RequestOutcome {
   const { queuedMs = Number.NaN, firstTokenMs: ttftMs = Number.NaN } = summary?.timings ?? {};
   const totalMs = summary?.timings.totalMs ?? now - submittedAt;
@@ -248,6 +301,7 @@ function outcomeOf(
     ttftMs,
     totalMs,
     tpotMs: outputTokens > 1 ? (totalMs - ttftMs) / (outputTokens - 1) : Number.NaN,
+    stillMs,
     draftTokens: summary?.draftTokens ?? 0,
     acceptedTokens: summary?.acceptedTokens ?? 0,
   };
