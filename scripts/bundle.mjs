@@ -68,6 +68,7 @@ await Promise.all([
     entryPoints: { worker: join(dirname(createRequire(import.meta.url).resolve("piscina")), "worker.js") },
   }),
   bundleLibrary(),
+  bundleBrowserClient(),
 ]);
 const made = spawnSync(process.execPath, [join(outdir, "load.js"), ...Object.keys(programs)], {
   stdio: ["ignore", "inherit", "inherit"],
@@ -108,5 +109,17 @@ async function bundleLibrary() {
     banner: {
       js: 'import { createRequire as createRequireOfBundle } from "node:module"; import { dirname as dirnameOfBundle } from "node:path"; import { fileURLToPath as pathOfBundle } from "node:url"; const require = createRequireOfBundle(import.meta.url); const __dirname = dirnameOfBundle(pathOfBundle(import.meta.url));',
     },
+  });
+}
+
+/** The client for pages: one module that asks for nothing of Node's. */
+async function bundleBrowserClient() {
+  await build({
+    ...common,
+    platform: "browser",
+    target: "es2022",
+    format: "esm",
+    entryPoints: { "websocket-client.browser": join(dist, "client/websocket-client.js") },
+    outExtension: { ".js": ".mjs" },
   });
 }

@@ -1,9 +1,12 @@
 /**
  * Brings a fresh clone to where it can serve: locked dependencies, compiled TypeScript, the native addon and
- * the model. What is up to date is left alone. Built-in modules alone: nothing may be installed yet.
+ * the model; and an installed package, which has all but the addon. What is up to date is left alone. Built-in modules
+ * alone: nothing may be installed yet.
  */
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
+import { createRequire } from "node:module";
+import { availableParallelism, freemem } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { dependenciesInstalled, fingerprint, isFresh, markFresh } from "./freshness.mjs";
@@ -12,6 +15,8 @@ export const root = dirname(dirname(fileURLToPath(import.meta.url)));
 
 /** `typescript` 7 and the code's target need at least this. */
 const LEAST_NODE = 20;
+/** What a compiler of the kernels takes at most, in bytes: as many run at once as memory has room for. */
+const COMPILER_BYTES = 1e9;
 /** Lines shown of a failed command's output, at either end: compilers and npm say what matters first or last. */
 const SHOWN_LINES = 15;
 
@@ -26,6 +31,9 @@ export class SetUpError extends Error {
     this.output = output;
   }
 }
+
+/** True in a clone; a package has no lock file. */
+export const isClone = existsSync(join(root, "package-lock.json"));
 
 /** Commands under way; they end with this process. */
 const children = new Set();
@@ -45,6 +53,10 @@ export async function setUp({ pull } = {}) {
       "tool_missing",
       `Node ${process.versions.node} is too old: install Node ${LEAST_NODE} or newer and run this again.`,
     );
+  }
+  if (!isClone) {
+    await buildNative();
+    return;
   }
   if (!dependenciesInstalled(root)) {
     await installDependencies();
@@ -123,7 +135,7 @@ async function buildNative() {
   say("compiling the native engine");
   await run(
     "make",
-    ["-C", "src/native", "-j2", "--no-print-directory"],
+    ["-C", "src/native", `-j${compilersAtOnce()}`, "--no-print-directory", ...headersElsewhere()],
     "build_failed",
     "the native engine does not compile: see what the compiler says above; g++ 12 or newer is needed.",
   );
@@ -134,6 +146,19 @@ async function buildNative() {
     );
   }
   markFresh(native.stamp, print);
+}
+
+/** The headers of Node-API lie beside an installed package, wherever its installer put them. */
+function headersElsewhere() {
+  if (isClone) {
+    return [];
+  }
+  const found = createRequire(import.meta.url).resolve("node-api-headers/package.json");
+  return [`NAPI_INCLUDE=${join(dirname(found), "include")}`];
+}
+
+function compilersAtOnce() {
+  return Math.max(1, Math.min(availableParallelism(), Math.floor(freemem() / COMPILER_BYTES)));
 }
 
 async function requireTool(command, remedy) {

@@ -1,3 +1,5 @@
+import { existsSync } from "node:fs";
+import { fileURLToPath } from "node:url";
 import type * as z from "zod";
 import { checkConfig } from "../config/load.js";
 import type { Config, configSchema } from "../config/schema.js";
@@ -21,6 +23,19 @@ export interface StartOptions {
   readonly config?: Omit<z.input<typeof configSchema>, "model">;
   /** Told what actors log, and of actors that died; by default nobody is. */
   readonly onLog?: (entry: LogEntry) => void;
+}
+
+/** From dist/bundle/ as from dist/client/. */
+const PACKAGE = fileURLToPath(new URL("../../", import.meta.url));
+
+/** Threads, the engine and presets are files of the package, beside its code. */
+function requirePackage(): void {
+  if (existsSync(`${PACKAGE}config/models.yaml`)) return;
+  throw new StreamServeError(
+    "native_addon_missing",
+    `The engine's files are not in ${PACKAGE}, where this code would have them beside it: if a bundler moved it, make "streamserve" an external package there.`,
+    { path: PACKAGE },
+  );
 }
 
 /**
@@ -49,6 +64,7 @@ export class StreamServe implements AsyncDisposable {
         "The options of StreamServe.start are an object, or absent.",
       );
     }
+    requirePackage();
     const { model, config, onLog, ...unknown } = options;
     const values = { ...config, ...(model === undefined ? {} : { model }), ...unknown };
     const checked = checkConfig([{ values, place: () => undefined }]);

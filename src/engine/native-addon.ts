@@ -1,5 +1,6 @@
 import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { ERROR_CODES, type ErrorCode, StreamServeError } from "../errors.js";
 import type { PackedStrings } from "./packed-strings.js";
@@ -175,8 +176,9 @@ export interface OperationProfile {
   readonly f32Macs: number;
 }
 
-/** From dist/engine/ as from src/engine/. */
-const ADDON_PATH = fileURLToPath(new URL("../../build/Release/streamserve.node", import.meta.url));
+/** The clone or the installed package: from dist/engine/ as from src/engine/. */
+const ROOT = fileURLToPath(new URL("../..", import.meta.url));
+const ADDON_PATH = join(ROOT, "build/Release/streamserve.node");
 
 let loaded: NativeAddon | undefined;
 
@@ -189,7 +191,7 @@ export function nativeAddon(): NativeAddon {
   if (!existsSync(ADDON_PATH)) {
     throw new StreamServeError(
       "native_addon_missing",
-      `The native engine has not been built: run "npm run build" (it needs make and g++), then start again.`,
+      `The native engine has not been built: run "npm run build" in ${ROOT} (it needs make and g++), then start again.`,
       { path: ADDON_PATH },
     );
   }
@@ -198,7 +200,7 @@ export function nativeAddon(): NativeAddon {
   } catch (cause) {
     throw new StreamServeError(
       "native_addon_missing",
-      `The native engine does not load (${cause instanceof Error ? cause.message : String(cause)}): run "npm run build" again on this machine.`,
+      `The native engine does not load (${cause instanceof Error ? cause.message : String(cause)}): run "npm run build" again in ${ROOT}, on this machine.`,
       { path: ADDON_PATH },
       { cause },
     );
