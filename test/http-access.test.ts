@@ -1,5 +1,7 @@
+import { execFile } from "node:child_process";
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
+import { promisify } from "node:util";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { WebSocket } from "ws";
 import { StreamServeClient } from "../dist/client/websocket-client.js";
@@ -44,6 +46,18 @@ test("asks for the key, over HTTP and WebSocket, and takes it", async () => {
   const client = await StreamServeClient.connect(server.url, { apiKey: KEY });
   expect(await client.complete({ prompt: "One", maxTokens: 1 }).text()).not.toBe("");
   await client.close();
+});
+
+test("the client tells why it was refused in a Node that has a WebSocket of its own, too", async () => {
+  const program = `
+    import { StreamServeClient } from ${JSON.stringify(new URL("../dist/client/websocket-client.js", import.meta.url))};
+    await StreamServeClient.connect(${JSON.stringify(server.url)}, { apiKey: "wrong" })
+      .catch(({ code }) => console.log(typeof WebSocket, code));`;
+  const { stdout } = await promisify(execFile)(process.execPath, [
+    ...["--no-warnings", "--experimental-websocket", "--input-type=module"],
+    ...["-e", program],
+  ]);
+  expect(stdout).toBe("function unauthorized\n");
 });
 
 test("lets pages of allowed origins in, with CORS headers, and no others", async () => {

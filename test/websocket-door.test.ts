@@ -121,6 +121,39 @@ describe("the client", () => {
     expect(await client.complete({ prompt: "One", maxTokens: 2, temperature: 0 }).text()).not.toBe("");
   });
 
+  test("refuses what is no address and what is no window before it connects", async () => {
+    for (const url of ["nonsense", "ftp://127.0.0.1", ""]) {
+      await expect(StreamServeClient.connect(url)).rejects.toMatchObject({
+        code: "invalid_parameter",
+        details: { param: "url" },
+      });
+    }
+    for (const windowTokens of [0, -1, Number.NaN, 1.5]) {
+      await expect(StreamServeClient.connect(server.url, { windowTokens })).rejects.toMatchObject({
+        code: "invalid_parameter",
+        details: { param: "windowTokens" },
+      });
+    }
+  });
+
+  test("throws what can't be sent from the iteration, and names a message that is too large", async () => {
+    await using client = await StreamServeClient.connect(server.url);
+    for (const options of [undefined, { prompt: undefined }, { prompt: "a", seed: 1n }]) {
+      const generation = client.complete(options as never);
+      await expect(generation.text()).rejects.toMatchObject({ code: "invalid_parameter" });
+    }
+    expect(await client.complete({ prompt: "One", maxTokens: 1 }).text()).not.toBe("");
+    const beside = client.complete({ prompt: "The sea", maxTokens: 2000, ignoreEos: true });
+    await beside.next();
+    const large = client.complete({ prompt: "x".repeat(1 << 20) });
+    for (const generation of [large, beside]) {
+      await expect(generation.text()).rejects.toMatchObject({
+        code: "body_too_large",
+        message: expect.stringContaining("server.maxBodyBytes"),
+      });
+    }
+  });
+
   test("cancels by signal, by leaving the loop and by closing; the server lets go", async () => {
     const client = await StreamServeClient.connect(server.url);
     const options = { prompt: "The sea", maxTokens: 2000, ignoreEos: true };

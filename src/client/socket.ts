@@ -17,22 +17,35 @@ type SocketConstructor = new (url: string, protocols: string[]) => SocketLike;
 
 const PATH = "/v1/stream";
 
-/** Connects; throws what the server refused the handshake with, or `connection_failed`. */
+/**
+ * Connects; throws `invalid_parameter` for a URL that is none, `connection_failed`, or, in Node, what the server refused
+ * the handshake with: browsers don't tell.
+ */
 export async function openSocket(url: string, apiKey: string | undefined): Promise<SocketLike> {
-  const target = new URL(url);
+  const target = URL.canParse(url) ? new URL(url) : undefined;
+  if (target === undefined || !/^(http|ws)s?:$/.test(target.protocol)) {
+    throw new StreamServeError(
+      "invalid_parameter",
+      `'url' is not valid: '${url}' is no address such as http://127.0.0.1:8080.`,
+      { param: "url" },
+    );
+  }
   target.protocol = target.protocol.replace(/^http/, "ws");
   if (target.pathname === "/") target.pathname = PATH;
   const protocols = [
     "streamserve.v1",
     ...(apiKey === undefined ? [] : [`streamserve.key.${base64url(apiKey)}`]),
   ];
-  const native = (globalThis as { readonly WebSocket?: SocketConstructor }).WebSocket;
-  return native === undefined
+  const { WebSocket: native, process } = globalThis as {
+    readonly WebSocket?: SocketConstructor;
+    readonly process?: { readonly versions?: { readonly node?: string } };
+  };
+  return native === undefined || process?.versions?.node !== undefined
     ? openInNode(target.href, protocols)
     : open(new native(target.href, protocols), target.href);
 }
 
-/** Node 20 has no WebSocket of its own. The package also shows why a handshake was refused. */
+/** Node 20 has no WebSocket of its own, and those of later ones don't show why a handshake was refused. */
 async function openInNode(url: string, protocols: string[]): Promise<SocketLike> {
   const { WebSocket } = await import("ws");
   const socket = new WebSocket(url, protocols);

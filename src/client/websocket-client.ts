@@ -9,7 +9,7 @@ const WINDOW_TOKENS = 256;
 
 export interface ConnectOptions {
   readonly apiKey?: string;
-  /** Tokens that the server may send ahead of each reader. */
+  /** Tokens that the server may send ahead of each reader, from 1; 256 by default. */
   readonly windowTokens?: number;
 }
 
@@ -45,13 +45,23 @@ export class StreamServeClient implements AsyncDisposable {
     });
   }
 
-  /** `url`: the server's, e.g. `http://127.0.0.1:8080`. Throws why the server refused, or `connection_failed`. */
+  /**
+   * `url`: the server's, e.g. `http://127.0.0.1:8080`. Throws `invalid_parameter`, `connection_failed`, or, in Node, why
+   * the server refused.
+   */
   static async connect(url: string, options: ConnectOptions = {}): Promise<StreamServeClient> {
-    const socket = await openSocket(url, options.apiKey);
-    return new StreamServeClient(socket, options.windowTokens ?? WINDOW_TOKENS);
+    const { apiKey, windowTokens = WINDOW_TOKENS } = options;
+    if (!Number.isSafeInteger(windowTokens) || windowTokens < 1) {
+      throw new StreamServeError(
+        "invalid_parameter",
+        `'windowTokens' is not valid: expected a whole number from 1, received ${windowTokens}.`,
+        { param: "windowTokens" },
+      );
+    }
+    return new StreamServeClient(await openSocket(url, apiKey), windowTokens);
   }
 
-  /** Continues a chat. */
+  /** Continues a chat. Wrong options, and whatever goes wrong later, are thrown by the iteration. */
   chat(options: ChatOptions): TextGeneration {
     return this.#generate(options);
   }
@@ -81,15 +91,29 @@ export class StreamServeClient implements AsyncDisposable {
           if (this.#open.delete(id)) this.#send({ type: "cancel", id });
         },
       },
-      options.signal,
+      options?.signal,
     );
     if (this.#broken !== undefined) {
       stream.fail(this.#broken);
-    } else if (!options.signal?.aborted) {
-      this.#open.set(id, { stream, read: 0 });
-      this.#socket.send(generateMessage(id, this.#window, options));
+    } else if (!options?.signal?.aborted) {
+      this.#start(id, stream, options);
     }
     return stream;
+  }
+
+  #start(id: string, stream: GenerationStream, options: ChatOptions | CompleteOptions): void {
+    let message: string;
+    try {
+      message = generateMessage(id, this.#window, options);
+    } catch (cause) {
+      const why = cause instanceof Error ? cause.message : String(cause);
+      stream.fail(
+        new StreamServeError("invalid_parameter", `The options can't be sent: ${why}.`, {}, { cause }),
+      );
+      return;
+    }
+    this.#open.set(id, { stream, read: 0 });
+    this.#socket.send(message);
   }
 
   #consumed(id: string, tokens: number): void {
@@ -139,7 +163,17 @@ export class StreamServeClient implements AsyncDisposable {
   }
 }
 
+/** The close code of a message that is larger than the server takes (RFC 6455, 7.4.1). */
+const MESSAGE_TOO_BIG = 1009;
+
 function closeError(code: number, reason: string): StreamServeError {
+  if (code === MESSAGE_TOO_BIG) {
+    return new StreamServeError(
+      "body_too_large",
+      "A request was larger than the server takes (server.maxBodyBytes), which closed the WebSocket: connect again.",
+      { closeCode: code },
+    );
+  }
   const why = reason === "" ? `code ${code}` : `code ${code}, ${reason}`;
   return new StreamServeError(
     isCode(reason) ? reason : "connection_failed",
