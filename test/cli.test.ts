@@ -1,6 +1,6 @@
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import { once } from "node:events";
-import { createServer } from "node:net";
+import { connect, createServer } from "node:net";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
@@ -93,6 +93,29 @@ describe("a mistake", () => {
 });
 
 describe("serve", () => {
+  test("says nothing of clients that are cut while they send: that is no fault of the server", async () => {
+    const { child, url } = await serving();
+    let said = "";
+    child.stderr.on("data", (chunk) => {
+      said += chunk;
+    });
+    const { hostname, port } = new URL(url);
+    for (const cut of ["destroy", "resetAndDestroy"] as const) {
+      const socket = connect(Number(port), hostname);
+      const head =
+        "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 100";
+      socket.write(`${head}\r\nContent-Type: application/json\r\n\r\n{"prompt`);
+      // Told to go on: its body is being read.
+      await once(socket, "data");
+      socket[cut]();
+      await once(socket, "close");
+    }
+    await fetch(`${url}/health`);
+    child.kill("SIGTERM");
+    await once(child, "exit");
+    expect(said).not.toContain("failed inside");
+  });
+
   test("tells what it runs on, answers, and ends well on a signal", async () => {
     const { child, url, line } = await serving("--threads", "1", "--set", "engine.kvTokens=2048");
     expect(line).toMatch(

@@ -120,7 +120,10 @@ export class Exchange {
       });
       this.request.on("end", resolve);
       this.request.on("close", () => reject(new StreamServeError("cancelled", "The client went away.")));
-      this.request.on("error", reject);
+      // Of a request whose socket was cut, which "close" tells of after this.
+      this.request.on("error", (error: NodeJS.ErrnoException) => {
+        if (error.code !== "ECONNRESET") reject(error);
+      });
     });
     return Buffer.concat(chunks, bytes);
   }
