@@ -158,6 +158,17 @@ describe("mistakes", () => {
     );
   });
 
+  test("a flag for a section that is none is to blame itself", () => {
+    expect(refusal({ flags: [[["enigne", "threads"], "1", "the option --set enigne.threads"]] })).toMatch(
+      /^config_unknown_key: "enigne" \(the option --set enigne\.threads\).*"engine"/,
+    );
+  });
+
+  test("a context too small for a prompt and an answer is refused by its key", () => {
+    const flags = [[["engine", "contextTokens"], "7", "--set"]] as const;
+    expect(refusal({ flags })).toMatch(/^config_invalid: "engine\.contextTokens" \(--set\).*16 or more/);
+  });
+
   test("a file that is not there is refused", () => {
     expect(refusal({ config: "no-such-preset" })).toMatch(
       /^config_invalid: There is no configuration file .*no-such-preset/,

@@ -143,13 +143,16 @@ describe("refusals", () => {
   test("a prompt beyond the context is refused with both numbers", async () => {
     const error = await refused(promptOf(1, 9000), 16);
     expect(error.code).toBe("prompt_too_long");
-    expect(error.details).toMatchObject({ promptTokens: 9000, contextTokens: 8192 });
+    const { contextTokens } = runtime.service.info;
+    expect(error.details).toMatchObject({ promptTokens: 9000, contextTokens });
   });
 
   test("a request that the KV pool can never hold is refused with the numbers", async () => {
+    const { kvTokens } = runtime.service.info;
+    expect(kvTokens).toBeLessThan(5000);
     const error = await refused(promptOf(1, 4000), 1000);
-    expect(error.code).toBe("kv_exhausted");
-    expect(error.message).toContain("5000");
+    expect(error.code).toBe("prompt_too_long");
+    expect(error.details).toEqual({ promptTokens: 4000, maxTokens: 1000, contextTokens: kvTokens });
   });
 
   test("an empty prompt and an id outside the vocabulary are refused", async () => {

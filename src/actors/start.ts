@@ -70,6 +70,12 @@ export async function startRuntime(
     }),
   );
   if (engine.notice !== "") notice(engine.notice);
+  const room = engineKv(engine.id).totalBlocks * engine.blockTokens;
+  if (room < engine.contextTokens) {
+    notice(
+      `engine.kvTokens has room for ${room} tokens, the context for ${engine.contextTokens}: no request can have more than the lesser.`,
+    );
+  }
   partDone(`weights (${engine.weightsFrom})`);
   let draft: DraftModel | undefined;
   const close = () => {
@@ -121,14 +127,16 @@ export async function startOver(
 ): Promise<ServingRuntime> {
   requireRoomyRings(config);
   const { totalBlocks } = engineKv(engine.id);
+  const room = totalBlocks * engine.blockTokens;
   const info = {
     model: config.model,
-    contextTokens: engine.contextTokens,
+    // A request that the pool can never hold is told so at the door, like one beyond the model's context.
+    contextTokens: Math.min(engine.contextTokens, room),
     vocabulary: engine.vocabulary,
     instructionSet: engine.instructionSet,
     threads: engine.threads,
     placement: engine.placement,
-    kvTokens: totalBlocks * engine.blockTokens,
+    kvTokens: room,
     pairs: config.pairs,
   };
   let system: ActorSystem | undefined;

@@ -69,7 +69,7 @@ function explained(error: z.ZodError, place: (path: readonly PropertyKey[]) => s
     const path = [...section, key];
     const nearest = nearestKey(section, key);
     const remedy =
-      nearest === undefined ? "see config/schema.json for the keys there are" : `did you mean "${nearest}"?`;
+      nearest === undefined ? "see config/schema.json for the keys there are." : `did you mean "${nearest}"?`;
     return new StreamServeError(
       "config_unknown_key",
       `"${path.join(".")}" (${place(path)}) is not a key of the configuration: ${remedy}`,

@@ -74,8 +74,13 @@ const engine = z
      * then pays for prompts that they have in common.
      */
     isolateTenants: z.boolean().default(false),
-    /** Context limit in tokens; 0: the model's own. */
-    contextTokens: z.number().int().nonnegative().default(0),
+    /** Context limit in tokens, from 16, for less is no prompt and answer; 0: the model's own. */
+    contextTokens: z
+      .number()
+      .int()
+      .nonnegative()
+      .refine((tokens) => tokens === 0 || tokens >= 16, "give 16 or more, or 0 for the model's own context")
+      .default(0),
     /**
      * What packed weights kept on disk between starts may take, in bytes: some four models of 7B in 4 bits. The
      * least recently used go first; 0 keeps none.

@@ -80,7 +80,14 @@ export function textSettings(given: readonly (readonly [KeyPath, string, string]
     assign(values, path, isText(path) ? text : scalar(text));
     places.set(path.join("."), place);
   }
-  return { values, place: (path) => places.get(path.join(".")) };
+  return {
+    values,
+    place: (path) => {
+      const key = path.join(".");
+      // A section that is none is to blame on whoever set a key in it.
+      return places.get(key) ?? [...places].find(([under]) => under.startsWith(`${key}.`))?.[1];
+    },
+  };
 }
 
 /** A number, truth value or list, as YAML writes them; text that is none of these stays text. */

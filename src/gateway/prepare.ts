@@ -4,6 +4,7 @@ import { StreamServeError } from "../errors.js";
 import type { ChatMessage } from "../model/model.js";
 import type { ServingCore } from "./core.js";
 import type { TextRequest } from "./generate-text.js";
+import type { ServiceInfo } from "./generation.js";
 import type { Parameters } from "./parameters.js";
 import { refuse } from "./validation.js";
 
@@ -53,7 +54,7 @@ async function naming<T>(
     const { contextTokens } = service.info;
     throw refuse(
       param,
-      `The prompt has at least ${promptTokens} tokens, but the context holds ${contextTokens}: shorten the prompt.`,
+      `The prompt has at least ${promptTokens} tokens, but ${whatHolds(service.info)}: shorten the prompt.`,
       error.code,
       { promptTokens, contextTokens },
     );
@@ -104,10 +105,11 @@ export function prepare(
   parameters: Parameters,
   options: PrepareOptions,
 ): TextRequest {
-  const { contextTokens, vocabulary } = core.service.info;
+  const { info } = core.service;
+  const { contextTokens, vocabulary } = info;
   const room = contextTokens - prompt.length;
   const { maxTokens } = parameters;
-  if (room < (maxTokens ?? 1)) throw tooLong(prompt.length, maxTokens, contextTokens, options);
+  if (room < (maxTokens ?? 1)) throw tooLong(prompt.length, maxTokens, info, options);
   for (const id of parameters.logitBias.keys()) {
     if (id < vocabulary) continue;
     const { logitBias } = options.names;
@@ -126,15 +128,23 @@ export function prepare(
   };
 }
 
+/** What bounds prompt and output, in words that say what could be changed. */
+function whatHolds({ contextTokens, kvTokens }: ServiceInfo): string {
+  return kvTokens > contextTokens
+    ? `the context holds ${contextTokens}`
+    : `the KV pool holds ${contextTokens} (engine.kvTokens)`;
+}
+
 function tooLong(
   promptTokens: number,
   maxTokens: number | undefined,
-  contextTokens: number,
+  info: ServiceInfo,
   { names, source }: PrepareOptions,
 ): StreamServeError {
+  const { contextTokens } = info;
   const numbers = { promptTokens, contextTokens };
-  const prompt = `The prompt has ${promptTokens} tokens`;
-  const context = `the context holds ${contextTokens}`;
+  const prompt = `The prompt has ${promptTokens} ${promptTokens === 1 ? "token" : "tokens"}`;
+  const context = whatHolds(info);
   if (maxTokens === undefined || promptTokens >= contextTokens) {
     return refuse(source, `${prompt}, but ${context}: shorten the prompt.`, "prompt_too_long", numbers);
   }
