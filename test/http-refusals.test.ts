@@ -4,7 +4,7 @@ import { connect, createServer } from "node:net";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { RunningServer } from "../dist/index.js";
-import { chatBody, MODEL, openAi, refusal, startTestServer } from "./serving.js";
+import { chatBody, MODEL, metric, openAi, refusal, startTestServer } from "./serving.js";
 
 /** What must not come in through the HTTP door, while another stream runs on unharmed. */
 
@@ -92,6 +92,7 @@ describe("a body that is refused", () => {
     ["a seed that is no whole number", chatBody({ seed: 0.5 }), 400, "invalid_parameter", "seed"],
     ["five stop strings", chatBody({ stop: ["a", "b", "c", "d", "e"] }), 400, "invalid_parameter", "stop"],
     ["an empty stop string", chatBody({ stop: "" }), 400, "invalid_parameter", "stop"],
+    ["a bias for a word", chatBody({ logit_bias: { yes: 1 } }), 400, "invalid_parameter", "logit_bias.yes"],
     [
       "a bias for no token",
       chatBody({ logit_bias: { "99999999": 1 } }),
@@ -350,6 +351,114 @@ describe("a request that is refused", () => {
     expect(await status({ origin: `http://127.0.0.1:${port}` })).toBe(200);
     expect(await status({ host: `localhost:${port}` })).toBe(200);
   });
+});
+
+describe("a request that is unusual, and right", () => {
+  /** All that comes back on a socket that gets `parts` and then nothing more, until the server closes it. */
+  const answered = async (...parts: string[]): Promise<string> => {
+    const { hostname, port } = new URL(server.url);
+    const socket = connect(Number(port), hostname);
+    for (const part of parts) {
+      socket.write(part);
+      // The server has taken up what came before, once it has answered another.
+      await fetch(`${server.url}/health`);
+    }
+    let text = "";
+    for await (const data of socket) text += String(data);
+    return text;
+  };
+  const body = JSON.stringify(chatBody({ ignore_eos: true }));
+  const head = (more: string, target = "/v1/chat/completions") =>
+    `POST ${target} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n${more}Content-Length: ${body.length}\r\n\r\n`;
+  const ok = (text: string): number => text.match(/HTTP\/1\.1 200 OK/g)?.length ?? 0;
+
+  // As Java's HttpClient asks.
+  const offer = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQ\r\n";
+
+  test("HTTP/2 offered by upgrade is not taken, and the request answered, however it arrives", async () => {
+    expect(ok(await answered(head(offer) + body))).toBe(1);
+    expect(ok(await answered(head(offer), body))).toBe(1);
+    expect(ok(await answered(head(offer).slice(0, 60), head(offer).slice(60), body))).toBe(1);
+    // Behind two that are still being answered.
+    expect(ok(await answered(head("") + body + head("") + body + head(offer) + body))).toBe(3);
+  });
+
+  test("sockets that offer HTTP/2 and are cut at any point are forgotten", async () => {
+    const { hostname, port } = new URL(server.url);
+    const text = head("") + body + head(offer) + body + head(offer);
+    for (let cut = 0; cut <= text.length; cut += 9) {
+      const socket = connect(Number(port), hostname);
+      await once(socket, "connect");
+      await new Promise((resolve) => socket.write(text.slice(0, cut), resolve));
+      if (cut % 2 === 0) await fetch(`${server.url}/health`);
+      socket.resetAndDestroy();
+    }
+    // This test's own, and that of the stream which is to come to no harm.
+    await expect.poll(() => metric(server.url, "streamserve_sockets")).toBeLessThanOrEqual(3);
+  });
+
+  test("a target that is a whole address, as for a proxy", async () => {
+    const target = "http://localhost/v1/chat/completions";
+    expect(ok(await answered(head("Connection: close\r\n", target) + body))).toBe(1);
+  });
+
+  test("an answer of OpenAI's as a message", async () => {
+    const answer = { role: "assistant", content: "1", refusal: null, annotations: [], tool_calls: [] };
+    const messages = [...user("Count."), answer, ...user("On.")];
+    const response = await fetch(`${server.url}/v1/chat/completions`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify(chatBody({ messages })),
+    });
+    expect(response.status).toBe(200);
+  });
+});
+
+describe("where the WebSocket door is", () => {
+  test("a plain request is told what the path is for", async () => {
+    const response = await fetch(`${server.url}/v1/stream`);
+    expect(response.status).toBe(400);
+    expect(await response.json()).toMatchObject({
+      error: { code: "invalid_request", message: expect.stringMatching(/WebSocket.*streamserve\.v1/) },
+    });
+  });
+
+  test("a handshake of another version is refused as all else is", async () => {
+    const { hostname, port } = new URL(server.url);
+    const socket = connect(Number(port), hostname);
+    socket.write(
+      "GET /v1/stream HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
+        "Sec-WebSocket-Version: 9\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" +
+        "Sec-WebSocket-Protocol: streamserve.v1\r\n\r\n",
+    );
+    let answer = "";
+    for await (const data of socket) answer += String(data);
+    expect(answer).toMatch(/^HTTP\/1\.1 400 /);
+    expect(answer).toContain('"code":"invalid_request"');
+    expect(answer).toContain("Sec-WebSocket-Version: 13");
+  });
+});
+
+test("where the KV pool has less room than the context, it is the context", async () => {
+  const small = await startTestServer({ engine: { kvTokens: 512 } });
+  try {
+    const models = (await (await fetch(`${small.url}/v1/models`)).json()) as { data: unknown[] };
+    expect(models.data[0]).toMatchObject({ max_model_len: 512 });
+    const refused = await refusal(small.url, { prompt: "a ".repeat(600) }, "/v1/completions");
+    expect(refused).toMatchObject({ status: 400, code: "prompt_too_long", param: "prompt" });
+    expect(refused.message).toContain("engine.kvTokens");
+    const more = await refusal(small.url, { prompt: "a", max_tokens: 600 }, "/v1/completions");
+    expect(more).toMatchObject({ status: 400, code: "prompt_too_long", param: "max_tokens" });
+    // Without a limit it is what is left.
+    const { usage } = await openAi(small).completions.create({
+      model: MODEL,
+      prompt: "a ".repeat(500),
+      ignore_eos: true,
+    } as never);
+    expect(usage?.total_tokens).toBe(512);
+  } finally {
+    await small.close(0);
+  }
 });
 
 test("a request that would wait too long is told at once what is predicted, and when to come back", async () => {

@@ -51,9 +51,10 @@ describe("installed", () => {
     installed = join(project, "node_modules/streamserve");
     await run("npm", ["pack", "--ignore-scripts", "--pack-destination", project], { cwd: ROOT });
     mkdirSync(installed, { recursive: true });
+    const { version } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8"));
     await run("tar", [
       "-xzf",
-      join(project, "streamserve-0.1.0.tgz"),
+      join(project, `streamserve-${version}.tgz`),
       "-C",
       installed,
       "--strip-components=1",

@@ -36,6 +36,8 @@ const message = z
     refusal: unsupported("refusals are"),
     audio: unsupported("audio is"),
     function_call: unsupported("function calls are"),
+    // OpenAI's answers have it, and come back as messages.
+    annotations: unsupported("annotations are", isEmptyArray),
   })
   .transform(({ role, content }) => ({
     role: role === "developer" ? ("system" as const) : role,

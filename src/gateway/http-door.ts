@@ -11,6 +11,7 @@ import { ERROR_CODES, StreamServeError } from "../errors.js";
 import { Exchange } from "./exchange.js";
 import type { Guard } from "./guard.js";
 import { asStreamServeError, errorBody } from "./http-errors.js";
+import { SUBPROTOCOL, WEBSOCKET_PATH } from "./websocket-messages.js";
 
 /** A client that has not sent its headers by then is cut off (slowloris). */
 const HEADERS_MS = 10_000;
@@ -42,6 +43,17 @@ export interface HttpDoorOptions {
   readonly unforeseen: (error: StreamServeError) => void;
 }
 
+/** Counts a server's open sockets from now on, each once: one whose offer was declined comes twice. */
+export function countSockets(http: Server): () => number {
+  const open = new Set<Socket>();
+  http.on("connection", (socket: Socket) => {
+    if (open.has(socket)) return;
+    open.add(socket);
+    socket.once("close", () => open.delete(socket));
+  });
+  return () => open.size;
+}
+
 /** The HTTP server: limits, guards, routing, and errors as JSON. */
 export function createHttpDoor(options: HttpDoorOptions): Server {
   const { server: config } = options;
@@ -52,18 +64,17 @@ export function createHttpDoor(options: HttpDoorOptions): Server {
     connectionsCheckingInterval: CHECK_MS,
   });
   server.maxConnections = config.maxSockets + SOCKETS_TOLD;
-  let sockets = 0;
+  const sockets = countSockets(server);
   server.on("connection", (socket: Socket) => {
-    sockets++;
-    socket.once("close", () => sockets--);
-    if (sockets > config.maxSockets) {
+    if (sockets() > config.maxSockets) {
       const message = `${config.maxSockets} connections are open (server.maxSockets): try again later.`;
       refuseSocket(socket, new StreamServeError("too_many_connections", message));
     }
   });
   const handle = (request: IncomingMessage, response: ServerResponse): void => {
+    LATEST.set(request.socket, response);
     response.once("finish", () => options.answered(response.statusCode));
-    const path = (request.url ?? "/").split("?", 1)[0]!;
+    const path = pathOf(request);
     const exchange = new Exchange(request, response, path, config.maxBodyBytes);
     serve(exchange, options).catch((thrown: unknown) => {
       const error = asStreamServeError(thrown);
@@ -80,6 +91,12 @@ export function createHttpDoor(options: HttpDoorOptions): Server {
   return server;
 }
 
+/** The path asked for; proxies' clients send the whole address (RFC 9112, 3.2.2). */
+export function pathOf({ url = "/" }: IncomingMessage): string {
+  const path = url.replace(/^https?:\/\/[^/?#]*/i, "").split("?", 1)[0]!;
+  return path === "" ? "/" : path;
+}
+
 async function serve(exchange: Exchange, { guard, routes }: HttpDoorOptions): Promise<void> {
   const { request, response, path } = exchange;
   const foreign = guard.checkSource(request);
@@ -89,6 +106,12 @@ async function serve(exchange: Exchange, { guard, routes }: HttpDoorOptions): Pr
     response.setHeader("vary", "origin");
   }
   const matching = routes.filter((route) => matches(route.path, path));
+  if (path === WEBSOCKET_PATH) {
+    throw new StreamServeError(
+      "invalid_request",
+      `'${path}' is for WebSockets alone: connect with the subprotocol '${SUBPROTOCOL}', and let no proxy drop 'Upgrade'.`,
+    );
+  }
   if (matching.length === 0) {
     throw new StreamServeError(
       "unknown_route",
@@ -128,11 +151,44 @@ function preflight({ request, response }: Exchange, methods: readonly string[]):
   response.end();
 }
 
+/** The answer last begun on each socket. */
+const LATEST = new WeakMap<Socket, ServerResponse>();
+
+/**
+ * Answers a request that offers another protocol than WebSocket as if it did not, which RFC 9110 (7.8) allows: Java's
+ * client offers HTTP/2 with all it sends. Node's parser has let go of the socket by now; the request goes back to the
+ * socket without its offer, for a new parser to read, and is the last there: a socket goes through this once. Answers
+ * still under way on it are the old parser's, so they end first.
+ */
+export function declineUpgrade(http: Server, request: IncomingMessage, socket: Socket, head: Buffer): void {
+  // Without a listener a reset would end the process; the new parser brings its own.
+  if (socket.listenerCount("error") === 0) socket.on("error", () => socket.destroy());
+  const underWay = LATEST.get(socket);
+  if (underWay !== undefined && !underWay.closed) {
+    underWay.once("close", () => declineUpgrade(http, request, socket, head));
+    return;
+  }
+  if (socket.destroyed) return;
+  const { method, url, httpVersion, rawHeaders } = request;
+  const lines = [`${method} ${url} HTTP/${httpVersion}`];
+  for (let at = 0; at < rawHeaders.length; at += 2) {
+    const name = rawHeaders[at]!;
+    if (!/^(connection|upgrade|http2-settings)$/i.test(name)) lines.push(`${name}: ${rawHeaders[at + 1]}`);
+  }
+  lines.push("Connection: close");
+  // Node reads headers as Latin-1.
+  socket.unshift(Buffer.concat([Buffer.from(`${lines.join("\r\n")}\r\n\r\n`, "latin1"), head]));
+  // That of an idle connection, which the new parser knows nothing of.
+  socket.setTimeout(0);
+  http.emit("connection", socket);
+}
+
 /** Answers on a socket that has no response object (yet), and closes it. */
 export function refuseSocket(
   socket: Socket,
   error: StreamServeError,
   status: number = ERROR_CODES[error.code],
+  headers: readonly string[] = [],
 ): void {
   if (!socket.writable) {
     socket.destroy();
@@ -145,6 +201,7 @@ export function refuseSocket(
     "Content-Type: application/json",
     `Content-Length: ${Buffer.byteLength(body)}`,
     ...(status === 401 ? ["WWW-Authenticate: Bearer"] : []),
+    ...headers,
   ];
   socket.on("error", () => socket.destroy());
   socket.end(`${head.join("\r\n")}\r\n\r\n${body}`, () => socket.destroySoon());

@@ -6,7 +6,7 @@ import { completionRoute } from "./completion-route.js";
 import type { ServingCore } from "./core.js";
 import { DrainableService } from "./drain.js";
 import type { Guard } from "./guard.js";
-import { createHttpDoor } from "./http-door.js";
+import { countSockets, createHttpDoor } from "./http-door.js";
 import { listen } from "./listen.js";
 import type { ServerLog } from "./log.js";
 import { MeteredService } from "./metered-service.js";
@@ -30,9 +30,12 @@ export async function serveCore(
   log: ServerLog,
 ): Promise<RunningServer> {
   const drainable = new DrainableService(inner.service);
-  let sockets = 0;
+  let sockets = (): number => 0;
   let webSockets: WebSocketDoor | undefined;
-  const metrics = new Metrics(drainable, { sockets: () => sockets, webSockets: () => webSockets?.open ?? 0 });
+  const metrics = new Metrics(drainable, {
+    sockets: () => sockets(),
+    webSockets: () => webSockets?.open ?? 0,
+  });
   const core: ServingCore = { ...inner, service: new MeteredService(drainable, metrics) };
   const trace = new TraceFeed(core, runtime.trace);
   const http = createHttpDoor({
@@ -56,10 +59,7 @@ export async function serveCore(
     answered: (status) => metrics.answered(status),
     unforeseen: (error) => log.error({ err: error.cause ?? error }, error.message),
   });
-  http.on("connection", (socket) => {
-    sockets++;
-    socket.once("close", () => sockets--);
-  });
+  sockets = countSockets(http);
   webSockets = attachWebSocketDoor(http, core, server, guard);
   await listen(http, server);
 
@@ -74,7 +74,7 @@ export async function serveCore(
       http.closeAllConnections();
       webSockets.cut();
     }, FLUSH_MS);
-    if (http.listening || sockets > 0) await once(http, "close");
+    if (http.listening || sockets() > 0) await once(http, "close");
     clearTimeout(flushed);
     await inner.close();
   };

@@ -31,6 +31,7 @@ export function refuse(
 }
 
 function sentence(issue: z.core.$ZodIssue): string {
+  if (issue.code === "invalid_key" && issue.issues[0] !== undefined) return sentence(issue.issues[0]);
   const text = issue.message.replace(/^(Invalid input|Too small|Too big|Invalid option): /, "");
   return text.endsWith(".") ? text : `${text}.`;
 }

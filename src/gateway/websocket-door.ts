@@ -6,12 +6,10 @@ import type { Config } from "../config/schema.js";
 import { StreamServeError } from "../errors.js";
 import type { ServingCore } from "./core.js";
 import type { Guard } from "./guard.js";
-import { refuseSocket } from "./http-door.js";
+import { declineUpgrade, pathOf, refuseSocket } from "./http-door.js";
 import { asStreamServeError } from "./http-errors.js";
-import { SUBPROTOCOL } from "./websocket-messages.js";
+import { SUBPROTOCOL, WEBSOCKET_PATH } from "./websocket-messages.js";
 import { CLOSE, WebSocketSession } from "./websocket-session.js";
-
-export const WEBSOCKET_PATH = "/v1/stream";
 
 /** Browsers can't set headers on a WebSocket: they offer the key as a second subprotocol, in base64url. */
 const KEY_PREFIX = "streamserve.key.";
@@ -37,7 +35,17 @@ export function attachWebSocketDoor(
     maxPayload: server.maxBodyBytes,
     handleProtocols: () => SUBPROTOCOL,
   });
+  // Handshakes that RFC 6455 knows no such of: another version, a key that is none.
+  sockets.on("wsClientError", ({ message }, stream) => {
+    const sentence = `The WebSocket handshake is not valid: ${message}.`;
+    const error = new StreamServeError("invalid_request", sentence);
+    refuseSocket(stream as Socket, error, error.status, ["Sec-WebSocket-Version: 13"]);
+  });
   http.on("upgrade", (request: IncomingMessage, stream: Duplex, head: Buffer) => {
+    if (request.headers.upgrade?.toLowerCase() !== "websocket") {
+      declineUpgrade(http, request, stream as Socket, head);
+      return;
+    }
     // Without a listener a reset during the handshake would end the process.
     stream.on("error", () => stream.destroy());
     try {
@@ -67,14 +75,7 @@ export function attachWebSocketDoor(
 
 function checkUpgrade(request: IncomingMessage, guard: Guard): void {
   guard.checkSource(request);
-  if (request.headers.upgrade?.toLowerCase() !== "websocket") {
-    throw new StreamServeError(
-      "invalid_request",
-      "This server speaks HTTP/1.1: send the request without 'Upgrade'.",
-    );
-  }
-  const path = (request.url ?? "/").split("?", 1)[0]!;
-  if (path !== WEBSOCKET_PATH) {
+  if (pathOf(request) !== WEBSOCKET_PATH) {
     throw new StreamServeError(
       "unknown_route",
       `There is no WebSocket at this path: connect to ${WEBSOCKET_PATH}.`,

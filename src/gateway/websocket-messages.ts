@@ -8,6 +8,7 @@ import { check } from "./validation.js";
 
 /** The messages of the subprotocol `streamserve.v1`, as docs/protocol.md specifies them. */
 export const SUBPROTOCOL = "streamserve.v1";
+export const WEBSOCKET_PATH = "/v1/stream";
 
 /** Credit that a request may hold, in tokens. */
 export const MOST_CREDIT = 2 ** 31 - 1;
