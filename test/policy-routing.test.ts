@@ -49,6 +49,7 @@ const prefill = (queuedTokens: number, more: Partial<PrefillSignal> = {}): Prefi
   keptTaken: 0,
   last: NO_STEP,
   lateMs: 0,
+  stepForMs: -1,
   ...more,
 });
 const decode = (rows: number, more: Partial<DecodeSignal> = {}): DecodeSignal => ({
@@ -59,6 +60,7 @@ const decode = (rows: number, more: Partial<DecodeSignal> = {}): DecodeSignal =>
   contextTokens: 0,
   drawnPerRow: 1,
   spareBlocks: 1000,
+  stepForMs: -1,
   ...more,
 });
 const stepOf = (ms: number) => ({ rows: 1, tokens: 1, contextTokens: 0, ms });
@@ -66,7 +68,7 @@ const stepOf = (ms: number) => ({ rows: 1, tokens: 1, contextTokens: 0, ms });
 /** Routes and accounts for it. */
 function route(guard: FlowGuard, now = 0): number | undefined {
   const choice = guard.choose(QUERY, now);
-  if (choice) guard.sent(choice.pair, QUERY);
+  if (choice) guard.sent(choice.pair, QUERY, now);
   return choice?.pair;
 }
 
@@ -149,7 +151,7 @@ describe("FlowGuard", () => {
 
   test("counts what it sent only until the lane's report includes it", () => {
     const guard = guardOf(1);
-    guard.sent(0, QUERY);
+    guard.sent(0, QUERY, 0);
     const before = guard.firstTokenMs(0, QUERY, 0);
     guard.prefill(0, prefill(0, { taken: 100 }), 0);
     expect(guard.firstTokenMs(0, QUERY, 0)).toBeCloseTo(before - 100, 6);
@@ -158,7 +160,7 @@ describe("FlowGuard", () => {
   test("requests that end in prefill do not count as on their way to decode", () => {
     const guard = guardOf(1);
     const idle = guard.tokenMs(0);
-    for (let i = 0; i < 50; i++) guard.sent(0, QUERY);
+    for (let i = 0; i < 50; i++) guard.sent(0, QUERY, 0);
     expect(guard.tokenMs(0)).toBeGreaterThan(idle * 2);
     guard.prefill(0, prefill(0, { taken: 5000, ended: 50 }), 0);
     expect(guard.tokenMs(0)).toBe(idle);
@@ -171,6 +173,70 @@ describe("FlowGuard", () => {
     expect(guard.choose(QUERY, 0)?.pair).toBe(0);
     guard.prefill(1, prefill(300), 2000);
     expect(guard.choose(QUERY, 2000)?.pair).toBe(1);
+  });
+
+  test("a decode lane that stands still in a step becomes dearer with time, whatever else it reports", () => {
+    const guard = guardOf(2);
+    const chosen = (now: number) => guard.choose(QUERY, now)?.pair;
+    guard.decode(0, decode(1, { stepForMs: 0 }), 0);
+    guard.decode(1, decode(6, { stepForMs: 0 }), 0);
+    expect(chosen(0)).toBe(0);
+    guard.decode(1, decode(6, { stepForMs: 0 }), 2000);
+    expect(chosen(2000)).toBe(1);
+    // A hand-off that it took meanwhile is no sign of life: the step is the same.
+    guard.decode(0, decode(2, { taken: 1, stepForMs: 2500 }), 2500);
+    guard.decode(1, decode(6, { stepForMs: 0 }), 2500);
+    expect(chosen(2500)).toBe(1);
+    guard.decode(0, decode(2, { taken: 1, stepForMs: 0 }), 2600);
+    expect(chosen(2600)).toBe(0);
+  });
+
+  test("a decode lane may be silent while it has nothing to do, or only rows whose readers are slow", () => {
+    const guard = guardOf(2);
+    guard.decode(0, decode(0), 0);
+    guard.decode(1, decode(4, { stepForMs: 0 }), 60_000);
+    expect(guard.choose(QUERY, 60_000)?.pair).toBe(0);
+    guard.decode(0, decode(2), 0);
+    expect(guard.choose(QUERY, 60_000)?.pair).toBe(0);
+    expect(guard.tokenMs(0)).toBeLessThan(guard.tokenMs(1));
+  });
+
+  test("a decode lane that has nothing to do is to take what is sent to it", () => {
+    const answers = (heard: boolean, way: { direct: boolean; keep: boolean }) => {
+      const guard = guardOf(2);
+      guard.decode(1, decode(6, { stepForMs: 0 }), 0);
+      guard.sent(0, QUERY, 0, way);
+      // Its prompt is computed, and was handed over.
+      guard.prefill(0, prefill(0, { taken: way.direct ? 0 : 100 }), 100);
+      if (heard) guard.decode(0, decode(1, { taken: 1, stepForMs: 0 }), 3000);
+      guard.decode(1, decode(6, { stepForMs: 0 }), 3000);
+      return guard.choose(QUERY, 3000)?.pair;
+    };
+    for (const way of [
+      { direct: false, keep: false },
+      { direct: true, keep: false },
+    ]) {
+      expect(answers(true, way)).toBe(0);
+      expect(answers(false, way)).toBe(1);
+    }
+    // One that is still in the prefill lane, or stays there, is not its to take.
+    const guard = guardOf(2);
+    guard.decode(1, decode(6, { stepForMs: 0 }), 3000);
+    guard.sent(0, QUERY, 2900);
+    guard.sent(0, QUERY, 2900, { direct: false, keep: true });
+    expect(guard.choose(QUERY, 3000)?.pair).toBe(0);
+  });
+
+  test("a prefill lane that stands still in a step becomes dearer, whatever else it reports", () => {
+    const guard = guardOf(2);
+    guard.prefill(0, prefill(100, { stepForMs: 2000 }), 2000);
+    guard.prefill(1, prefill(300, { stepForMs: 0 }), 2000);
+    expect(guard.choose(QUERY, 2000)?.pair).toBe(1);
+    // Steps may be long: this one is predicted to take all of a second.
+    const long = guardOf(2, { stepTokens: 1000 });
+    long.prefill(0, prefill(1000, { stepForMs: 900 }), 2000);
+    long.prefill(1, prefill(1100, { stepForMs: 0 }), 2000);
+    expect(long.choose(QUERY, 2000)?.pair).toBe(0);
   });
 
   test("never chooses a dead pair, and takes it back when its lane is up or reports", () => {
@@ -245,8 +311,8 @@ describe("FlowGuard and cached prefixes", () => {
   test("what is found in a cache counts as context from the moment it is sent until the lane has it", () => {
     const guard = guardOf(1);
     const before = guard.tokenMs(0);
-    guard.sent(0, { ...QUERY, promptTokens: 1000, cached: [990] });
-    guard.sent(0, { ...QUERY, promptTokens: 1000, cached: [990] });
+    guard.sent(0, { ...QUERY, promptTokens: 1000, cached: [990] }, 0);
+    guard.sent(0, { ...QUERY, promptTokens: 1000, cached: [990] }, 0);
     // A row and a thousand tokens of context each, at a millisecond either.
     expect(guard.tokenMs(0)).toBeCloseTo(before + 4, 6);
     guard.prefill(0, prefill(0, { taken: 20, contextTokens: 2000 }), 0);

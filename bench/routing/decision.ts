@@ -45,11 +45,11 @@ export function timeDecisions(lanes: number, promptTokens: number, count: number
   for (let pair = 0; pair < pairs; pair++) {
     const queuedTokens = Math.floor(random() * 4000);
     const none = { busyMs: 0, keptRows: 0, keptContext: 0, keptTaken: 0 };
-    const prefill = { queuedTokens, contextTokens: 500, taken: 0, ended: 0, last, lateMs: 5 };
+    const prefill = { queuedTokens, contextTokens: 500, taken: 0, ended: 0, last, lateMs: 5, stepForMs: 10 };
     guard.prefill(pair, { ...prefill, ...none }, 0);
     const contextTokens = Math.floor(random() * 20_000);
     const rows = Math.floor(random() * 30);
-    const decode = { rows, queuedTokens: 0, taken: 0, last, contextTokens };
+    const decode = { rows, queuedTokens: 0, taken: 0, last, contextTokens, stepForMs: 10 };
     guard.decode(pair, { ...decode, drawnPerRow: 1.2, spareBlocks: 1000 }, 0);
   }
   const prompts = Array.from({ length: 50 }, () =>
@@ -68,7 +68,7 @@ export function timeDecisions(lanes: number, promptTokens: number, count: number
     const between = performance.now();
     const query = { promptTokens, outputTokens: 100, blocks: 40, cached };
     const choice = guard.choose(query, i);
-    if (choice) guard.sent(choice.pair, query);
+    if (choice) guard.sent(choice.pair, query, i);
     prefixUs.push((between - before) * 1000);
     chooseUs.push((performance.now() - between) * 1000);
   }

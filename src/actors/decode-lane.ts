@@ -75,6 +75,8 @@ export class DecodeLane implements Behaviour<AppMessage> {
       case "audit":
         // It comes through the prefill lane after that lane's death, behind all that the dead one could still send.
         this.engine.releaseStranded();
+        // Even a lane with nothing to do is heard of now and then: what is never heard of stands still.
+        this.#meter.touch();
         rows.answer(ctx, this.#scheduler, message, DECODE, this.options.pair);
         return;
       case "retry":
@@ -92,7 +94,7 @@ export class DecodeLane implements Behaviour<AppMessage> {
     this.#decoding.learn();
     const { rows, speculation } = this.#decoding;
     if (this.#meter.due(ctx, rows.size === 0)) {
-      this.#meter.report(ctx, this.#audience, this.#decoding.load(), speculation);
+      this.#meter.report(ctx, this.#audience, this.#decoding.load(ctx.now()), speculation);
     }
   }
 

@@ -7,7 +7,7 @@ import type { DecodeRow } from "./decode-row.js";
 import { composeStep, plainShape } from "./decode-step.js";
 import { codeOf, finishOf, tellCancelled, tellFailed, tellLost } from "./endings.js";
 import { Holding } from "./holding.js";
-import type { LaneMeter } from "./lane-meter.js";
+import type { LaneLoad, LaneMeter } from "./lane-meter.js";
 import { LaneSpeculation, type SpeculationOptions } from "./lane-speculation.js";
 import { type AppMessage, CANCEL, DECODE, FINISH, LOST, type MessageNamed } from "./messages.js";
 import { ModelDrafts } from "./model-drafts.js";
@@ -153,7 +153,7 @@ export class Decoding {
     const plain = plainShape(rows, this.meter.shared);
     const most = this.#draftAllowed ? spare : 0;
     const { batch, shape } = composeStep(rows, plain, this.speculation?.draft(rows, plain, most, ctx));
-    this.rows.beginStep(rows);
+    this.rows.beginStep(rows, startedAt);
     ctx.work(
       () => this.engine.submit(batch),
       (result: StepResult) => {
@@ -280,8 +280,8 @@ export class Decoding {
     this.rows.leave(victim, () => tellLost(ctx, this.#audience.gateway, victim.journey, LOST.preempted));
   }
 
-  /** What it holds, for a report. */
-  load(): { rows: number; queued: number; queuedTokens: number; contextTokens: number } {
+  /** What it holds at `now`, for a report. */
+  load(now: number): LaneLoad {
     let contextTokens = 0;
     let queuedTokens = 0;
     for (const row of this.rows.values()) {
@@ -289,6 +289,7 @@ export class Decoding {
       queuedTokens += row.remaining;
     }
     const { inStep, size } = this.rows;
-    return { rows: inStep, queued: Math.max(0, size - inStep), queuedTokens, contextTokens };
+    const stepForMs = this.rows.stepForMs(now);
+    return { rows: inStep, queued: Math.max(0, size - inStep), queuedTokens, contextTokens, stepForMs };
   }
 }

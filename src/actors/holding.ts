@@ -16,6 +16,7 @@ export interface Held {
 export class Holding<H extends Held> {
   readonly #held = new Map<number, H>();
   #step: readonly H[] = [];
+  #stepSince = 0;
   #generation = 0;
   /** Generation that had offline work held; -1: none. */
   #heldBy = -1;
@@ -108,8 +109,14 @@ export class Holding<H extends Held> {
     return this.#step.length;
   }
 
-  beginStep(step: readonly H[]): void {
+  /** How long the step in hand has taken at `now`, both in milliseconds; below 0 without one. */
+  stepForMs(now: number): number {
+    return this.#step.length === 0 ? -1 : Math.max(0, now - this.#stepSince);
+  }
+
+  beginStep(step: readonly H[], now: number): void {
     this.#step = step;
+    this.#stepSince = now;
   }
 
   /** The requests of the step that has ended, in row order. */

@@ -13,6 +13,8 @@ export interface LaneLoad {
   readonly queued: number;
   readonly queuedTokens: number;
   readonly contextTokens: number;
+  /** How long its step under way has taken so far, in milliseconds; below 0: none is. */
+  readonly stepForMs: number;
 }
 
 /** What a prefill lane decodes itself: rows, tokens in their KV, and how many requests it ever took to keep. */
@@ -22,6 +24,7 @@ export interface KeptLoad {
   readonly taken: number;
 }
 
+const NO_STEP: StepShape = { rows: 0, tokens: 0, contextTokens: 0 };
 const NONE_KEPT: KeptLoad = { rows: 0, contextTokens: 0, taken: 0 };
 
 /** Counts what a lane does, and reports it: to the router for its predictions, to the gateway for metrics. */
@@ -40,7 +43,7 @@ export class LaneMeter {
   #tokenMs = 0;
   #drawnPerRow = 0;
   #lateMs = 0;
-  #last: StepShape = { rows: 0, tokens: 0, contextTokens: 0 };
+  #last: StepShape = NO_STEP;
   #lastMs = 0;
   #dirty = true;
   #reportedAt = Number.NEGATIVE_INFINITY;
@@ -134,6 +137,12 @@ export class LaneMeter {
       cost: this.cost.times.toArray(),
       costError: this.cost.error,
     };
-    for (const ref of to) ctx.tell(ref, message);
+    // Told once: whoever learns from it would learn it twice.
+    this.#last = NO_STEP;
+    this.#lastMs = 0;
+    for (const ref of to) {
+      // Somebody still believes what it was told before.
+      if (!ctx.tell(ref, message)) this.#dirty = true;
+    }
   }
 }

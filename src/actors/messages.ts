@@ -76,6 +76,8 @@ const load = {
   endedHere: f64,
   /** Tokens in the KV over the lane's rows. */
   contextTokens: u32,
+  /** How long the step under way has taken so far, in milliseconds; below 0: none is under way. */
+  stepForMs: f64,
   /** Requests that a prefill lane decodes itself, or will; tokens in their KV; and how many it ever took for that. */
   keptRows: u32,
   keptContext: u32,
@@ -85,7 +87,7 @@ const load = {
   tokenMs: f64,
   steps: f64,
   busyMs: f64,
-  /** The lane's last step: rows, new tokens, tokens in the KV of its rows, milliseconds (0: there was none). */
+  /** The last step since the report before: rows, new tokens, tokens in the KV of its rows, milliseconds (0: there was none). */
   lastRows: u32,
   lastTokens: u32,
   lastContext: u32,

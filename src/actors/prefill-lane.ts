@@ -121,6 +121,7 @@ export class PrefillLane implements Behaviour<AppMessage> {
         ctx.tell(this.#decode, message);
         return;
       case "audit": {
+        this.#meter.touch();
         const rows = this.#kept?.decoding.rows;
         this.#prompts.answer(ctx, this.#scheduler, message, PREFILL, this.options.pair, rows);
         ctx.tell(this.#decode, message);
@@ -165,11 +166,16 @@ export class PrefillLane implements Behaviour<AppMessage> {
 
   #take(message: MessageNamed<"route">, ctx: Ctx): void {
     this.#prompts.advance(message.generation);
-    if (!this.#prompts.admits(message)) return;
     const keep = message.keep === 1 && this.#kept !== undefined;
     if (keep) this.#kept!.taken++;
-    this.#prompts.put(new PrefillPrompt(message, ctx.bytes(message.prompt), ctx.now(), message, keep));
     this.#meter.taken += message.promptTokens - message.cached;
+    if (!this.#prompts.admits(message)) {
+      // The router counts it as on its way to the decode lane.
+      if (!keep) this.#meter.ended++;
+      this.#meter.touch();
+      return;
+    }
+    this.#prompts.put(new PrefillPrompt(message, ctx.bytes(message.prompt), ctx.now(), message, keep));
   }
 
   /** A step of prompts or of rows kept, in turns while there are both. */
@@ -218,7 +224,7 @@ export class PrefillLane implements Behaviour<AppMessage> {
     }
     if (rows.length === 0) return false;
     const startedAt = ctx.now();
-    this.#prompts.beginStep(step);
+    this.#prompts.beginStep(step, startedAt);
     ctx.work(
       () => this.engine.submit(rows),
       (result: StepResult) => {
@@ -348,7 +354,8 @@ export class PrefillLane implements Behaviour<AppMessage> {
     this.#keptReported = keptRows;
     let queuedTokens = 0;
     let contextTokens = 0;
-    let keptContext = kept?.load().contextTokens ?? 0;
+    const rows = kept?.load(ctx.now());
+    let keptContext = rows?.contextTokens ?? 0;
     for (const prompt of this.#prompts.values()) {
       queuedTokens += prompt.expected;
       contextTokens += prompt.computed;
@@ -364,6 +371,7 @@ export class PrefillLane implements Behaviour<AppMessage> {
         queued: Math.max(0, this.#prompts.size - this.#prompts.inStep),
         queuedTokens,
         contextTokens,
+        stepForMs: Math.max(this.#prompts.stepForMs(ctx.now()), rows?.stepForMs ?? -1),
       },
       kept?.speculation,
       { rows: keptRows, contextTokens: keptContext, taken: this.#kept?.taken ?? 0 },

@@ -128,7 +128,7 @@ export class Router implements Behaviour<AppMessage> {
     const lane = (direct ? this.#decodes : this.#prefills)[pair];
     if (lane === undefined) return;
     const cached = message.promptTokens - this.#guard.uncached(pair, query);
-    this.#guard.sent(pair, query, { direct, keep });
+    this.#guard.sent(pair, query, startedAt, { direct, keep });
     this.#prefixes.sent(pair % pools, chain);
     this.#routed++;
     if (direct) this.#direct++;
@@ -145,7 +145,7 @@ export class Router implements Behaviour<AppMessage> {
   }
 
   #load(message: MessageNamed<"load">, ctx: Ctx): void {
-    const { taken, pair } = message;
+    const { taken, pair, stepForMs } = message;
     const now = ctx.now();
     const last = {
       rows: message.lastRows,
@@ -157,13 +157,13 @@ export class Router implements Behaviour<AppMessage> {
       const { queuedTokens, contextTokens, endedHere: ended, busyMs, lateMs } = message;
       const { keptRows, keptContext, keptTaken } = message;
       const kept = { keptRows, keptContext, keptTaken };
-      const signal = { queuedTokens, contextTokens, taken, ended, busyMs, ...kept, last, lateMs };
+      const signal = { queuedTokens, contextTokens, taken, ended, busyMs, ...kept, last, lateMs, stepForMs };
       if (this.#guard.prefill(pair, signal, now)) this.#tellRoles(pair, ctx);
       return;
     }
     const { queuedTokens, contextTokens, drawnPerRow, spareBlocks } = message;
     const rows = message.rows + message.queued;
-    const signal = { rows, queuedTokens, taken, last, contextTokens, drawnPerRow, spareBlocks };
+    const signal = { rows, queuedTokens, taken, last, contextTokens, drawnPerRow, spareBlocks, stepForMs };
     if (this.#guard.decode(pair, signal, now)) this.#tellRoles(pair, ctx);
   }
 

@@ -212,7 +212,7 @@ const router = z
     roles: z.enum(["auto", "static", "balanced"]).default("auto"),
     /** Cost of moving a KV block within a pair, in milliseconds; 0 where both lanes share a pool. */
     handOffBlockMs: milliseconds.default(0),
-    /** A busy lane silent for so long is predicted to be later by the rest, in milliseconds. */
+    /** A lane whose step is overdue by more than this is predicted to be later by the rest, in milliseconds. */
     staleMs: milliseconds.default(200),
     /** Predicted wait for a KV block that is not free, in milliseconds: about what a step frees. */
     missingBlockMs: milliseconds.default(50),

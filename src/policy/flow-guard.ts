@@ -79,7 +79,7 @@ export class FlowGuard {
 
   /** A decode lane's report; true when the pair's roles change with it. */
   decode(pair: number, signal: DecodeSignal, now: number): boolean {
-    this.#signals.decode(pair, signal);
+    this.#signals.decode(pair, signal, now);
     return this.#balance(pair, now);
   }
 
@@ -109,15 +109,15 @@ export class FlowGuard {
       pair,
       direct,
       keep,
-      firstTokenMs: direct ? this.directMs(pair, query) : this.firstTokenMs(pair, query, now),
+      firstTokenMs: direct ? this.directMs(pair, query, now) : this.firstTokenMs(pair, query, now),
       tokenMs: keep ? this.#keptTokenMs(pair, 1, 0, now) : this.tokenMs(pair),
     };
   }
 
   /** Accounts for a request sent to a pair: it counts as queued there until the lanes' reports include it. */
-  sent(pair: number, query: RouteQuery, way: Way = SPLIT): void {
+  sent(pair: number, query: RouteQuery, now: number, way: Way = SPLIT): void {
     const uncached = this.uncached(pair, query);
-    this.#signals.sent(pair, uncached, query.promptTokens - uncached, query.blocks, way);
+    this.#signals.sent(pair, uncached, query.promptTokens - uncached, query.blocks, way, now);
   }
 
   /** Prompt tokens that the pair has to compute. */
@@ -132,13 +132,14 @@ export class FlowGuard {
   }
 
   /** Predicted time to the first token in the decode lane itself: the step in hand, then one with the prompt in it. */
-  directMs(pair: number, query: RouteQuery): number {
+  directMs(pair: number, query: RouteQuery, now: number): number {
     const s = this.#signals;
     const rows = s.requests[pair]!;
     const step = s.decodeStepMs(rows, s.context[pair]!);
     const steps = rows > 0 ? 2 : 1;
     const tokens = s.directAhead(pair) + this.uncached(pair, query);
-    return (steps * step + this.#promptMs(tokens)) * s.decodePace.factor(pair);
+    const still = this.#split.stillMs(pair, now);
+    return still + (steps * step + this.#promptMs(tokens)) * s.decodePace.factor(pair);
   }
 
   /** Predicted time per output token with one row more, that has no context yet, in milliseconds. */
@@ -178,13 +179,19 @@ export class FlowGuard {
   #wayIn(pair: number, query: RouteQuery, now: number): Way {
     if (this.constants.fused) return DIRECT;
     if (this.constants.policy !== "flowguard") return SPLIT;
-    const { firstMs, outputMs } = this.#split;
-    if (this.roles.keeps(pair) && this.#keptCost(pair, query, now) < outputMs[pair]!) return KEPT;
-    return this.#directCost(pair, query) < firstMs[pair]! ? DIRECT : SPLIT;
+    const { firstTokenWeight } = this.constants;
+    const output = this.#split.outputMs[pair]!;
+    const first = this.#split.firstMs[pair]!;
+    const direct = Math.min(first, this.#directCost(pair, query, now));
+    const there = output + firstTokenWeight * direct;
+    // What stays in the prefill lane begins there.
+    const kept = this.#keptCost(pair, query, now) + firstTokenWeight * first;
+    if (this.roles.keeps(pair) && kept < there) return KEPT;
+    return direct < first ? DIRECT : SPLIT;
   }
 
   /** The first token straight from the decode lane, with what that costs the rows there; endless where it may not go. */
-  #directCost(pair: number, query: RouteQuery): number {
+  #directCost(pair: number, query: RouteQuery, now: number): number {
     const tokens = this.uncached(pair, query);
     const lent = this.roles.computes(pair);
     // A short prompt, and others before it on the usual way: an idle prefill lane disturbs nobody.
@@ -193,7 +200,7 @@ export class FlowGuard {
     // Each row there waits for the prompt once; while prefill is full, what waits there is none of them.
     const { rows, requests, decodePace } = this.#signals;
     const weight = lent ? LENT_CAUTION * rows[pair]! : this.constants.directCaution * requests[pair]!;
-    return this.directMs(pair, query) + weight * this.#promptMs(tokens) * decodePace.factor(pair);
+    return this.directMs(pair, query, now) + weight * this.#promptMs(tokens) * decodePace.factor(pair);
   }
 
   /** Milliseconds a token in the prefill lane with so many rows more than it keeps, which bring `context` tokens. */
@@ -231,15 +238,17 @@ export class FlowGuard {
     this.#split.work(query, now);
     let least = Number.POSITIVE_INFINITY;
     for (let pair = 0; pair < costs.length; pair++) {
-      let output = outputMs[pair]!;
-      let first = firstMs[pair]!;
+      const first = firstMs[pair]!;
+      let own = outputMs[pair]! + firstTokenWeight * first;
       if (roles.lends(pair) || fused || (uncached[pair]! <= directTokens && ahead[pair]! > 0)) {
-        if (roles.keeps(pair)) output = Math.min(output, this.#keptCost(pair, query, now));
-        first = fused ? this.directMs(pair, query) : Math.min(first, this.#directCost(pair, query));
+        const direct = fused ? this.directMs(pair, query, now) : this.#directCost(pair, query, now);
+        if (fused || direct < first) own = outputMs[pair]! + firstTokenWeight * direct;
+        if (roles.keeps(pair))
+          own = Math.min(own, this.#keptCost(pair, query, now) + firstTokenWeight * first);
       }
       // What the computation of its prompt costs those who come later, and the rows that the lane keeps.
       const delayed = burden + this.#signals.kept(pair);
-      const cost = output + delayed * promptMs * uncached[pair]! * factors[pair]! + firstTokenWeight * first;
+      const cost = own + delayed * promptMs * uncached[pair]! * factors[pair]!;
       costs[pair] = alive[pair] === 3 ? cost : Number.POSITIVE_INFINITY;
       if (costs[pair]! < least) least = costs[pair]!;
     }

@@ -1,6 +1,6 @@
 import { Pace, type PacePrior } from "./pace.js";
 
-/** A lane's last step: what it held and how long it took, in milliseconds; 0: none yet. */
+/** A lane's last step since its report before: what it held and how long it took, in milliseconds; 0: there was none. */
 export interface LastStep {
   readonly rows: number;
   readonly tokens: number;
@@ -26,6 +26,8 @@ export interface PrefillSignal {
   readonly last: LastStep;
   /** How much later than predicted first tokens have come lately, in milliseconds. */
   readonly lateMs: number;
+  /** How long its step under way has taken so far, in milliseconds; below 0: none is. */
+  readonly stepForMs: number;
 }
 
 export interface DecodeSignal {
@@ -41,6 +43,8 @@ export interface DecodeSignal {
   readonly drawnPerRow: number;
   /** Blocks that are free or could be evicted. */
   readonly spareBlocks: number;
+  /** As a prefill lane's. A lane without one may be silent for long: it has nothing to do, or its readers are slow. */
+  readonly stepForMs: number;
 }
 
 /** What steps are assumed to take until lanes have reported some. */
@@ -61,6 +65,7 @@ export interface Way {
 
 /** New tokens a row, with drafts, beyond which a decode step holds a prompt. */
 const MOST_ROW_TOKENS = 4;
+const NOTHING_DUE = Number.POSITIVE_INFINITY;
 /** Time over which a prefill lane's share of busy time is averaged, in milliseconds: some prompts. */
 const BUSY_MS = 1000;
 
@@ -76,6 +81,9 @@ export class PairSignals {
   readonly lateMs: Float64Array;
   /** When the prefill lane last reported, in milliseconds; below 0: not yet. */
   readonly prefillAt: Float64Array;
+  /** Since when each lane has had something to do and said nothing of having done it, in milliseconds; endless: it has not. */
+  readonly prefillSince: Float64Array;
+  readonly decodeSince: Float64Array;
   /** Tokens in the KV of prompts in the prefill lane, and of rows in the decode lane. */
   readonly prefillContext: Float64Array;
   readonly context: Float64Array;
@@ -107,6 +115,8 @@ export class PairSignals {
   /** Prompt tokens in a decode lane that it has yet to compute, and such sent since it said so. */
   readonly #directQueued: Float64Array;
   readonly #directSent: Float64Array;
+  /** 1: at its last report a step was under way. */
+  readonly #decodeWorks: Uint8Array;
 
   constructor(pairs: number, { prefillPace, decodePace }: AssumedTimes) {
     const column = () => new Float64Array(pairs);
@@ -115,6 +125,8 @@ export class PairSignals {
     this.decodePace = new Pace(pairs, decodePace);
     this.lateMs = column();
     this.prefillAt = column().fill(-1);
+    this.prefillSince = column().fill(Number.POSITIVE_INFINITY);
+    this.decodeSince = column().fill(Number.POSITIVE_INFINITY);
     this.prefillContext = column();
     this.context = column();
     this.keptContext = column();
@@ -139,6 +151,7 @@ export class PairSignals {
     this.#decodeSent = column();
     this.#directQueued = column();
     this.#directSent = column();
+    this.#decodeWorks = new Uint8Array(pairs);
   }
 
   /** A prefill lane's report. */
@@ -167,10 +180,14 @@ export class PairSignals {
     this.lateMs[pair] = signal.lateMs;
     this.prefillAt[pair] = now;
     this.#sum(pair);
+    const { stepForMs } = signal;
+    const busy = this.ahead[pair]! > 0 || stepForMs >= 0;
+    this.prefillSince[pair] = busy ? now - Math.max(0, stepForMs) : NOTHING_DUE;
+    this.#awaitDecode(pair, now);
   }
 
   /** A decode lane's report. */
-  decode(pair: number, signal: DecodeSignal): void {
+  decode(pair: number, signal: DecodeSignal, now: number): void {
     if ((this.alive[pair]! & 2) === 0) this.up(pair, "decode");
     this.rows[pair] = signal.rows;
     this.#decodeTaken[pair] = signal.taken;
@@ -185,6 +202,10 @@ export class PairSignals {
     this.#directQueued[pair] = signal.queuedTokens;
     this.#directSent[pair] = 0;
     this.#sum(pair);
+    const { stepForMs } = signal;
+    this.#decodeWorks[pair] = stepForMs >= 0 ? 1 : 0;
+    this.decodeSince[pair] = stepForMs >= 0 ? now - stepForMs : NOTHING_DUE;
+    this.#awaitDecode(pair, now);
   }
 
   /** A lane died. */
@@ -211,6 +232,7 @@ export class PairSignals {
       // What died in prefill is not on its way to decode either.
       this.#decodeSent[pair] = this.#decodeTaken[pair]!;
       this.prefillAt[pair] = -1;
+      this.prefillSince[pair] = NOTHING_DUE;
     } else {
       this.alive[pair]! |= 2;
       this.rows[pair] = 0;
@@ -218,6 +240,8 @@ export class PairSignals {
       this.#decodeTaken[pair] = 0;
       this.#directQueued[pair] = 0;
       this.#directSent[pair] = 0;
+      this.#decodeWorks[pair] = 0;
+      this.decodeSince[pair] = NOTHING_DUE;
     }
     this.#sum(pair);
   }
@@ -229,6 +253,7 @@ export class PairSignals {
     foundTokens: number,
     blocks: number,
     { direct, keep }: Way,
+    now: number,
   ): void {
     if (!direct && !keep) this.#foundSent[pair]! += foundTokens;
     const column = direct ? this.#directSent : this.#prefillSent;
@@ -237,6 +262,8 @@ export class PairSignals {
     rows[pair]! += 1;
     this.blocksSent[pair]! += blocks;
     this.#sum(pair);
+    if (direct) this.#awaitDecode(pair, now);
+    else if (this.prefillSince[pair] === NOTHING_DUE) this.prefillSince[pair] = now;
   }
 
   /** A decode step of so many rows, of which so many turns hold `context` tokens in KV, at the common pace, in milliseconds. */
@@ -275,6 +302,18 @@ export class PairSignals {
       this.prefillContext[pair]! +
       this.#foundSent[pair]! +
       this.directAhead(pair);
+  }
+
+  /**
+   * A decode lane that does nothing is to say so when it takes a request: one that was sent straight to it, or that its
+   * prefill lane, which has none left, must have handed over.
+   */
+  #awaitDecode(pair: number, now: number): void {
+    if (this.#decodeWorks[pair]) return;
+    const handedOver = this.ahead[pair]! + this.prefillContext[pair]! === 0;
+    const due = this.#directSent[pair]! > 0 || (handedOver && this.requests[pair]! > this.rows[pair]!);
+    if (!due) this.decodeSince[pair] = NOTHING_DUE;
+    else if (this.decodeSince[pair] === NOTHING_DUE) this.decodeSince[pair] = now;
   }
 
   #observeBusy(pair: number, busyMs: number, now: number): void {

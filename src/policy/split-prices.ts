@@ -19,7 +19,7 @@ export interface SplitConstants {
   readonly stepTokens: number;
   /** Cost of moving a KV block between the lanes of a pair, in milliseconds; 0 in one pool. */
   readonly handOffBlockMs: number;
-  /** A busy lane that has not reported for so long is taken to be that much later, in milliseconds. */
+  /** A lane that is so much overdue with a step is taken to be that much later, in milliseconds. */
   readonly staleMs: number;
   /** What a missing KV block costs in waiting, in milliseconds. */
   readonly missingBlockMs: number;
@@ -62,7 +62,21 @@ export class SplitPrices {
   work(query: RouteQuery, now: number, from = 0, to = this.pools.length): void {
     this.#countUncached(query, from, to);
     this.#workFirst(query, now, from, to);
-    this.#workOutput(query, from, to);
+    this.#workOutput(query, now, from, to);
+  }
+
+  /**
+   * How much longer a pair's decode lane is predicted to stand still, in milliseconds: as long again as its step is
+   * overdue. 0 where nothing is due.
+   */
+  stillMs(pair: number, now: number): number {
+    const { signals } = this;
+    const { decodeSince, decodePace, prefillPace, rows, context } = signals;
+    const overdue = now - decodeSince[pair]! - this.constants.staleMs;
+    if (!(overdue > 0)) return 0;
+    const prompt = Math.min(signals.directAhead(pair), this.constants.stepTokens);
+    const step = signals.decodeStepMs(rows[pair]!, context[pair]!) + (prompt / 1000) * prefillPace.firstMs;
+    return Math.max(0, overdue - step * decodePace.factor(pair));
   }
 
   #countUncached({ promptTokens, cached }: RouteQuery, from: number, to: number): void {
@@ -74,7 +88,7 @@ export class SplitPrices {
   #workFirst({ promptTokens, blocks }: RouteQuery, now: number, from: number, to: number): void {
     const { uncached, firstMs } = this;
     const { handOffBlockMs, missingBlockMs, staleMs, stepTokens } = this.constants;
-    const { ahead, blocksSent, spare, prefillAt, lateMs, prefillPace: pace } = this.signals;
+    const { ahead, blocksSent, spare, prefillAt, prefillSince, lateMs, prefillPace: pace } = this.signals;
     const { factors, fixedMs } = pace;
     const tokenMs = pace.firstMs / 1000;
     // A prompt attends to half of itself on average.
@@ -88,11 +102,13 @@ export class SplitPrices {
       let ms = (tokens * tokenMs + steps * fixedMs + own * attendMs) * factors[pair]! + moveMs;
       const missing = blocks + blocksSent[pair]! - spare[pair]!;
       if (missing > 0) ms += missing * missingBlockMs;
-      const at = prefillAt[pair]!;
-      const age = at < 0 ? 0 : now - at;
-      if (waiting > 0 && age > staleMs) ms += age - staleMs;
+      const overdue = now - prefillSince[pair]! - staleMs;
+      if (overdue > 0) {
+        const step = Math.min(waiting, stepTokens) * tokenMs + fixedMs;
+        ms += Math.max(0, overdue - step * factors[pair]!);
+      }
       const late = lateMs[pair]!;
-      if (late > 0) ms += (late * LATE_HALF_MS) / (LATE_HALF_MS + age);
+      if (late > 0) ms += (late * LATE_HALF_MS) / (LATE_HALF_MS + now - prefillAt[pair]!);
       firstMs[pair] = ms;
     }
   }
@@ -107,10 +123,10 @@ export class SplitPrices {
     return above > 0 && mean > 0 ? (this.constants.unevenShare * above * above) / mean : 0;
   }
 
-  #workOutput({ promptTokens, outputTokens }: RouteQuery, from: number, to: number): void {
+  #workOutput({ promptTokens, outputTokens }: RouteQuery, now: number, from: number, to: number): void {
     const { outputMs } = this;
-    const { maxRows, othersShare } = this.constants;
-    const { alive, requests, rowContext, drawn, decodePace: pace } = this.signals;
+    const { maxRows, othersShare, staleMs } = this.constants;
+    const { alive, decodeSince, requests, rowContext, drawn, decodePace: pace } = this.signals;
     const { factors, fixedMs } = pace;
     const rowMs = pace.firstMs;
     const contextMs = pace.secondMs / 1000;
@@ -128,7 +144,8 @@ export class SplitPrices {
         step += (fixedMs * (rows + 1 - maxRows)) / maxRows;
         delay += (fixedMs * othersShare * rows) / maxRows;
       }
-      const own = (step + ownMs) * speed;
+      let own = (step + ownMs) * speed;
+      if (now - decodeSince[pair]! > staleMs) own += this.stillMs(pair, now) / outputTokens;
       outputMs[pair] = outputTokens * (own + delay * speed + this.unevenMs(own));
       if (alive[pair] !== 3) continue;
       sum += step * speed;

@@ -7,6 +7,30 @@ import { outcomes, plan, type Scenario, TOPOLOGY, uniform } from "../scenario.js
 
 const LOAD = { seed: 30, count: 30, everyMs: 20, promptTokens: 90, maxTokens: 24 };
 
+/** Short prompts and many rows, as fast as one pair of two can just serve them. */
+const STANDSTILL = { seed: 30, count: 90, everyMs: 110, promptTokens: 8, maxTokens: 60 };
+const STANDSTILL_FROM_MS = 500;
+const STANDSTILL_MS = 10_000;
+/** More than the router needs to find out. */
+const NOTICED_MS = 1_000;
+
+/** Ways to stand still: a step that does not end, while the lane's mailbox is served; and a thread without processor. */
+const STANDSTILLS: readonly (readonly [name: string, fault: Fault])[] = [
+  ...["decode.0", "prefill.0"].map((actor): [string, Fault] => [
+    `a step of ${actor} does not end`,
+    { kind: "slow", actor, atMs: STANDSTILL_FROM_MS, forMs: STANDSTILL_MS, factor: 20_000 },
+  ]),
+  [
+    "decode.0 gets no processor",
+    {
+      kind: "pause",
+      actor: "decode.0",
+      when: { kind: "time", atMs: STANDSTILL_FROM_MS },
+      forMs: STANDSTILL_MS,
+    },
+  ],
+];
+
 /** When a request that decodes is cancelled, after its submission. */
 const CANCEL_MS = 1_000;
 
@@ -171,6 +195,20 @@ export const EVERYDAY: readonly Scenario[] = [
     judge: ([result]) => {
       const slow = firstTokens(result!, (i) => i >= 10).filter((ms) => ms > 2_000).length;
       return slow <= 5 ? undefined : `${slow} of 30 requests waited for the slow pair`;
+    },
+  },
+  {
+    name: "lane-stands-still",
+    about: "a lane lives and computes nothing for ten seconds: new requests go to the other pair meanwhile",
+    plans: () =>
+      STANDSTILLS.map(([name, fault]) => plan(name, { requests: uniform(STANDSTILL), faults: [fault] })),
+    judge: (results) => {
+      for (const result of results) {
+        const later = result.requests.filter((r) => r.submittedAt >= STANDSTILL_FROM_MS + NOTICED_MS);
+        const stuck = later.filter((r) => r.endedAt - r.submittedAt > STANDSTILL_MS / 2).length;
+        if (stuck > 0) return `${result.name}: ${stuck} new requests went to the lane that stands still`;
+      }
+      return allDone(results);
     },
   },
   {
