@@ -1,8 +1,7 @@
-import { type ChildProcessByStdio, spawn } from "node:child_process";
 import { createInterface } from "node:readline";
-import type { Readable, Writable } from "node:stream";
 import { BenchError } from "../bench-error.js";
 import type { Workload } from "../engine/workloads.js";
+import { ProcessGroup } from "./process-group.js";
 
 /** Loading, compiling for the processor and warming up included. */
 const ANSWER_TIMEOUT_MS = 600_000;
@@ -18,43 +17,50 @@ export interface ServedPeerOptions {
 
 export interface PeerAnswer {
   readonly tokensPerSecond: number;
-  /** Share of a core that it took since its last answer, with nothing to do. */
+  /** Share of a core that it took since its last answer, with nothing to do: none, unless halting it failed. */
   readonly idleCores: number;
 }
 
 /**
- * A peer that stays loaded between runs: a child that is given one workload a line and answers with its speed, as
- * python/protocol.py has it. Whatever goes wrong is a BenchError with the child's last words. The caller closes it.
+ * A peer that stays loaded between runs, and is halted between them with all its processes: threads that spin while they wait
+ * for work would take cores from whoever runs meanwhile. The child is given one workload a line and answers with its speed,
+ * as python/protocol.py has it. Whatever goes wrong is a BenchError with the child's last words. The caller closes it.
  */
 export class ServedPeer {
   readonly #name: string;
-  readonly #child: ChildProcessByStdio<Writable, Readable, Readable>;
+  readonly #group: ProcessGroup;
   readonly #lines: AsyncIterator<string>;
   #tail = "";
 
   constructor({ name, program, args, env }: ServedPeerOptions) {
     this.#name = name;
-    this.#child = spawn(program, args, { env: { ...process.env, ...env }, stdio: ["pipe", "pipe", "pipe"] });
-    this.#child.stderr.setEncoding("utf8").on("data", (text: string) => {
+    this.#group = new ProcessGroup(program, args, { ...process.env, ...env });
+    const { child } = this.#group;
+    child.stderr.setEncoding("utf8").on("data", (text: string) => {
       this.#tail = (this.#tail + text).slice(-TAIL_LIMIT);
     });
-    this.#child.on("error", (error) => {
+    child.on("error", (error) => {
       this.#tail += error.message;
     });
     // A child that has ended can't be written to: the answer that never comes says so.
-    this.#child.stdin.on("error", () => {});
-    this.#lines = createInterface({ input: this.#child.stdout })[Symbol.asyncIterator]();
+    child.stdin.on("error", () => {});
+    this.#lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   }
 
-  /** Waits until it is loaded. Returns what it calls itself. */
+  /** Waits until it is loaded, and halts it. Returns what it calls itself. */
   async ready(): Promise<string> {
-    return ((await this.#answer()) as { description: string }).description;
+    const { description } = (await this.#answer()) as { description: string };
+    this.#group.halt();
+    return description;
   }
 
-  /** Runs a workload once. A prompt that does not count goes before a prefill: others ran just now. */
+  /** Runs a workload once, and halts it again. A prompt that does not count goes before a prefill: others ran just now. */
   async run(workload: Workload): Promise<PeerAnswer> {
-    if (workload.kind === "prefill") await this.#ask(workload);
-    return this.#ask(workload);
+    this.#group.resume();
+    const first = await this.#ask(workload);
+    const answer = workload.kind === "prefill" ? await this.#ask(workload) : first;
+    this.#group.halt();
+    return { ...answer, idleCores: first.idleCores };
   }
 
   async #ask(workload: Workload): Promise<PeerAnswer> {
@@ -66,18 +72,18 @@ export class ServedPeer {
             promptTokens: workload.promptTokens,
             outputTokens: workload.outputTokens,
           };
-    this.#child.stdin.write(`${JSON.stringify(request)}\n`);
+    this.#group.child.stdin.write(`${JSON.stringify(request)}\n`);
     const answer = (await this.#answer()) as PeerAnswer;
     if (!(answer.tokensPerSecond > 0)) throw new BenchError(`${this.#name} measured no speed.`);
     return answer;
   }
 
   close(): void {
-    this.#child.kill("SIGKILL");
+    this.#group.end();
   }
 
   async #answer(): Promise<unknown> {
-    const timer = setTimeout(() => this.#child.kill("SIGKILL"), ANSWER_TIMEOUT_MS);
+    const timer = setTimeout(() => this.#group.end(), ANSWER_TIMEOUT_MS);
     const line = await this.#lines.next();
     clearTimeout(timer);
     if (line.done) throw new BenchError(`${this.#name} ended. Its last words:\n${this.#tail.trimEnd()}`);

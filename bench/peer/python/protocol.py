@@ -9,15 +9,12 @@ import time
 _answers = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
 
-# Threads spin on for a while after a run (200 ms with OpenMP), which would take cores from whoever runs next.
-REST_SECONDS = 0.5
-
 
 def serve(describe, run):
     """Answers requests on standard input until it ends.
 
     `run(request)` runs one workload once and returns tokens a second. `idleCores` of an answer is the share of a core
-    that this process took since its last answer, while it had nothing to do.
+    that this process took since its last answer, while it had nothing to do; the bench halts it meanwhile.
     """
 
     def answer(value):
@@ -30,6 +27,5 @@ def serve(describe, run):
         elapsed = time.perf_counter() - rested_at
         idle = (time.process_time() - rested_cpu) / elapsed if elapsed > 0 else 0.0
         speed = run(json.loads(line))
-        time.sleep(REST_SECONDS)
         answer({"tokensPerSecond": speed, "idleCores": idle})
         rested_at, rested_cpu = time.perf_counter(), time.process_time()
