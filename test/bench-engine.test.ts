@@ -89,6 +89,7 @@ test("decoding with much context is as predicted when time goes with the bytes r
   const run = (workload: typeof LONG_DECODE, steps: number[]) => ({
     workload,
     ours: steps.map((step) => 1 / step),
+    companyCores: 0,
     peers: [],
   });
   const found = (long: number[]) =>

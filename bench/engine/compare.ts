@@ -1,4 +1,5 @@
 import { type PairedRatio, pairedRatio } from "#streamserve/report/statistics.js";
+import { Company } from "../company.js";
 import { type Rival, runOurs, type SettledRival } from "./rivals.js";
 import type { LaneWorkload } from "./workload.js";
 import { describeWorkload, type Workload } from "./workloads.js";
@@ -7,6 +8,8 @@ export interface Comparison {
   readonly workload: Workload;
   /** Tokens a second of each run. */
   readonly ours: readonly number[];
+  /** Share of one core that other programs took while ours ran. */
+  readonly companyCores: number;
   readonly peers: readonly PeerComparison[];
 }
 
@@ -19,8 +22,6 @@ export interface PeerComparison {
   readonly ratio: PairedRatio;
   /** Share of one core that our own idle threads took while it ran, at most. */
   readonly ourIdleCores: number;
-  /** The same of its own, while others ran. */
-  readonly idleCores: number;
 }
 
 /**
@@ -35,25 +36,23 @@ export async function compare(
   say: (text: string) => void,
 ): Promise<Comparison> {
   const ours: number[] = [];
-  const theirs: { rival: Rival; settled: SettledRival; runs: number[]; ourIdle: number; idle: number }[] = [];
+  const company = new Company();
+  const theirs: { rival: Rival; settled: SettledRival; runs: number[]; ourIdle: number }[] = [];
   for (const rival of rivals) {
     say(`${describeWorkload(workload)}: trying settings of ${rival.name}`);
-    theirs.push({ rival, settled: await rival.settle(workload), runs: [], ourIdle: 0, idle: 0 });
+    theirs.push({ rival, settled: await rival.settle(workload), runs: [], ourIdle: 0 });
   }
   runOurs(lane, workload);
   for (let round = 0; round < rounds; round++) {
     say(`${describeWorkload(workload)}: round ${round + 1} of ${rounds}`);
     const turns = [
       async () => {
-        ours.push(runOurs(lane, workload));
+        ours.push(company.during(() => runOurs(lane, workload)));
       },
       ...theirs.map((entry) => async () => {
         const before = process.cpuUsage();
         const beganMs = performance.now();
-        const { tokensPerSecond, idleCores } = await entry.settled.run();
-        entry.runs.push(tokensPerSecond);
-        // Before the first round it may have been left in the midst of anything.
-        if (round > 0) entry.idle = Math.max(entry.idle, idleCores ?? 0);
+        entry.runs.push(await entry.settled.run());
         if (entry.rival.own) return;
         const used = process.cpuUsage(before);
         const cores = (used.user + used.system) / 1000 / (performance.now() - beganMs);
@@ -65,13 +64,13 @@ export async function compare(
   return {
     workload,
     ours,
-    peers: theirs.map(({ rival, settled, runs, ourIdle, idle }) => ({
+    companyCores: company.cores,
+    peers: theirs.map(({ rival, settled, runs, ourIdle }) => ({
       name: rival.name,
       settings: settled.settings,
       runs,
       ratio: pairedRatio(ours, runs),
       ourIdleCores: ourIdle,
-      idleCores: idle,
     })),
   };
 }

@@ -76,11 +76,12 @@ export function engineFindings(measured: EngineMeasurements): Omit<Findings, "se
   const long = longContext(measured);
   const peers = comparisons.flatMap((comparison) => comparison.peers);
   const idle = Math.max(0, ...peers.map((peer) => peer.ourIdleCores));
-  const theirs = Math.max(0, ...peers.map((peer) => peer.idleCores));
-  if (theirs > IDLE_LIMIT) {
-    notes.push(
-      `A peer's idle threads took ${(theirs * 100).toFixed(0)}% of a core while others ran: ours are too low.`,
-    );
+  for (const { workload, companyCores } of comparisons) {
+    if (companyCores > COMPANY_LIMIT) {
+      notes.push(
+        `${describeWorkload(workload)}: other programs took ${(companyCores * 100).toFixed(0)}% of a core while ours ran, which is too slow for it.`,
+      );
+    }
   }
   if (idle > IDLE_LIMIT) {
     notes.push(
@@ -105,6 +106,8 @@ export function engineFindings(measured: EngineMeasurements): Omit<Findings, "se
   };
 }
 
+/** Share of a core that others may take while ours run: what the system itself takes, and twice the grain of its count. */
+const COMPANY_LIMIT = 0.1;
 /** Share of a core that idle threads may take before a peer's run is spoilt by them. */
 const IDLE_LIMIT = 0.02;
 

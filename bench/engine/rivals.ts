@@ -20,13 +20,8 @@ export interface Rival {
 export interface SettledRival {
   /** In words; empty where it has none to choose. */
   readonly settings: string;
-  run(): Promise<RivalRun>;
-}
-
-export interface RivalRun {
-  readonly tokensPerSecond: number;
-  /** Share of a core that it took while others ran, since its last run; absent where no process of its stays. */
-  readonly idleCores?: number;
+  /** Tokens a second. */
+  run(): Promise<number>;
 }
 
 export interface OwnOptions {
@@ -122,7 +117,7 @@ function llamaCppRival(name: string, engine: LlamaCpp, model: string, threads: n
       const settings = await bestPeerSettings(engine, model, threads, workload, 1);
       return {
         settings: describeSettings(settings),
-        run: async () => ({ tokensPerSecond: await runPeer(engine, model, threads, workload, settings) }),
+        run: () => runPeer(engine, model, threads, workload, settings),
       };
     },
     close: () => {},
@@ -138,7 +133,7 @@ function ownRival(name: string, options: OwnOptions): Rival {
       runOurs(own.workload, workload);
       return {
         settings: "",
-        run: async () => ({ tokensPerSecond: runOurs(own.workload, workload) }),
+        run: async () => runOurs(own.workload, workload),
       };
     },
     close: own.close,

@@ -1,5 +1,5 @@
 import type { Workload } from "../engine/workloads.js";
-import type { PeerAnswer, ServedPeer } from "./served-peer.js";
+import type { ServedPeer } from "./served-peer.js";
 
 /** A peer opened with one choice of settings that change its speed. */
 export interface Candidate {
@@ -23,13 +23,13 @@ export class Candidates {
   }
 
   /** The settings that a workload is fastest with, each tried twice: the first run warms up. */
-  async fastest(workload: Workload): Promise<{ settings: string; run: () => Promise<PeerAnswer> }> {
+  async fastest(workload: Workload): Promise<{ settings: string; run: () => Promise<number> }> {
     let best: { candidate: Candidate; speed: number } | undefined;
     for (const candidate of this.#candidates) {
       const peer = await this.#open(candidate);
       await peer.run(workload);
-      const { tokensPerSecond } = await peer.run(workload);
-      if (best === undefined || tokensPerSecond > best.speed) best = { candidate, speed: tokensPerSecond };
+      const speed = await peer.run(workload);
+      if (best === undefined || speed > best.speed) best = { candidate, speed };
     }
     const { candidate } = best!;
     const peer = await this.#open(candidate);

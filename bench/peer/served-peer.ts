@@ -15,12 +15,6 @@ export interface ServedPeerOptions {
   readonly env?: Readonly<Record<string, string>>;
 }
 
-export interface PeerAnswer {
-  readonly tokensPerSecond: number;
-  /** Share of a core that it took since its last answer, with nothing to do: none, unless halting it failed. */
-  readonly idleCores: number;
-}
-
 /**
  * A peer that stays loaded between runs, and is halted between them with all its processes: threads that spin while they wait
  * for work would take cores from whoever runs meanwhile. The child is given one workload a line and answers with its speed,
@@ -54,16 +48,16 @@ export class ServedPeer {
     return description;
   }
 
-  /** Runs a workload once, and halts it again. A prompt that does not count goes before a prefill: others ran just now. */
-  async run(workload: Workload): Promise<PeerAnswer> {
+  /** Runs a workload once, and halts it again. Returns tokens a second. A prompt that does not count goes before a prefill: others ran just now. */
+  async run(workload: Workload): Promise<number> {
     this.#group.resume();
-    const first = await this.#ask(workload);
-    const answer = workload.kind === "prefill" ? await this.#ask(workload) : first;
+    if (workload.kind === "prefill") await this.#ask(workload);
+    const tokensPerSecond = await this.#ask(workload);
     this.#group.halt();
-    return { ...answer, idleCores: first.idleCores };
+    return tokensPerSecond;
   }
 
-  async #ask(workload: Workload): Promise<PeerAnswer> {
+  async #ask(workload: Workload): Promise<number> {
     const request =
       workload.kind === "prefill"
         ? { sequences: 1, promptTokens: workload.tokens, outputTokens: 0 }
@@ -73,9 +67,9 @@ export class ServedPeer {
             outputTokens: workload.outputTokens,
           };
     this.#group.child.stdin.write(`${JSON.stringify(request)}\n`);
-    const answer = (await this.#answer()) as PeerAnswer;
-    if (!(answer.tokensPerSecond > 0)) throw new BenchError(`${this.#name} measured no speed.`);
-    return answer;
+    const { tokensPerSecond } = (await this.#answer()) as { tokensPerSecond: number };
+    if (!(tokensPerSecond > 0)) throw new BenchError(`${this.#name} measured no speed.`);
+    return tokensPerSecond;
   }
 
   close(): void {

@@ -1,0 +1,28 @@
+import { cpus } from "node:os";
+
+/** Processor time that others take while we measure: what a load average, which looks back a minute, can't tell. */
+export class Company {
+  #elapsedMs = 0;
+  #othersMs = 0;
+
+  /** Runs `ours`, whose work is all of this process, and counts what the machine computed besides. */
+  during<T>(ours: () => T): T {
+    const beganMs = performance.now();
+    const busyMs = machineBusyMs();
+    const own = process.cpuUsage();
+    const result = ours();
+    const { user, system } = process.cpuUsage(own);
+    this.#othersMs += machineBusyMs() - busyMs - (user + system) / 1000;
+    this.#elapsedMs += performance.now() - beganMs;
+    return result;
+  }
+
+  /** Mean share of one core that others had. The system counts in ticks of 10 ms: short runs say little. */
+  get cores(): number {
+    return this.#elapsedMs > 0 ? Math.max(0, this.#othersMs / this.#elapsedMs) : 0;
+  }
+}
+
+function machineBusyMs(): number {
+  return cpus().reduce((sum, { times: { user, nice, sys, irq } }) => sum + user + nice + sys + irq, 0);
+}
