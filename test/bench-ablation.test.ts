@@ -67,6 +67,21 @@ test("reports of single parts are joined in the order of the parts", async () =>
   await expect(ablation("--join", join(directory, "plot-1.svg"))).rejects.toThrow(/can't be joined/);
 });
 
+test("a run that goes on with later rounds is joined with the first, as if they had been one", async () => {
+  const run = async (name: string, ...args: string[]) => {
+    const file = join(directory, `${name}.json`);
+    const { report } = await ablation("--where", "simulated", "--part", "lanes", "--requests", "60", ...args);
+    copyFileSync(join(directory, "report.json"), file);
+    return { file, compared: report.results[0].compared };
+  };
+  const first = await run("first");
+  const second = await run("second", "--first-round", "1");
+  const both = await run("both", "--rounds", "2");
+  expect(second.compared[0].rounds).not.toEqual(first.compared[0].rounds);
+  const { report } = await ablation("--join", first.file, second.file);
+  expect(report.results[0].compared).toEqual(both.compared);
+});
+
 test("the real engine compares lanes", async () => {
   const { report } = await ablation("--where", "real", "--part", "lanes", "--real-requests", "16");
   const rows = report.results[0].compared;

@@ -16,6 +16,7 @@ interface AblationOptions {
   readonly where: "both" | "real" | "simulated";
   readonly part: string;
   readonly rounds: number;
+  readonly firstRound: number;
   readonly realRequests: number;
   readonly requests: number;
   readonly full?: boolean;
@@ -39,6 +40,12 @@ export function addAblationCommand(program: Command): void {
     .addOption(choice("--part <name>", "one part, or all", ["all", ...names]).default("all"))
     .option("--rounds <n>", "rounds of alternating runs", wholeNumber(1, 100), 3)
     .option(
+      "--first-round <n>",
+      "where to go on with rounds that are joined later",
+      wholeNumber(0, 10_000),
+      0,
+    )
+    .option(
       "--real-requests <n>",
       "requests of a run at full load, real engine",
       wholeNumber(16, 100_000),
@@ -51,7 +58,7 @@ export function addAblationCommand(program: Command): void {
     )
     .option(
       "--join <reports...>",
-      "measure nothing: put together what runs of single parts left with --json; of a part that comes twice, the last counts",
+      "measure nothing: put together what runs of single parts left with --json; rounds of a part that comes twice are added",
     )
     .option("--plots <prefix>", "draw the plots as SVG: path and beginning of the files' names");
   withJson(command).action(runAblation);

@@ -11,7 +11,7 @@ export interface Measured {
   readonly where: string;
   readonly compared: readonly Compared[];
   readonly objective: Objective;
-  /** Requests a second that the whole system served in a closed loop, part by part: the real engine's loads are shares of it. */
+  /** Requests a second that the whole system served in a closed loop, part by part and run by run: the real engine's loads are shares of it. */
   readonly capacities?: readonly number[] | undefined;
 }
 
@@ -45,7 +45,7 @@ function capacityNote({ where, capacities = [] }: Measured): string[] {
   if (capacities.length === 0) return [];
   const each = capacities.map((capacity) => capacity.toFixed(1)).join(", ");
   return [
-    `With 16 under way the ${where} served ${each} requests a second, part by part: loads are shares of that.`,
+    `With 16 under way the ${where} served ${each} requests a second, part by part and run by run: loads are shares of that.`,
   ];
 }
 

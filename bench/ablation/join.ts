@@ -3,6 +3,7 @@ import * as z from "zod";
 import { BenchError } from "../bench-error.js";
 import type { Measured } from "./findings.js";
 import { PARTS } from "./parts.js";
+import { ratiosTo } from "./rounds.js";
 
 /** Reports of single parts put together: a quiet machine is easier had for some minutes than for an hour. */
 
@@ -48,7 +49,12 @@ export function joinReports(files: readonly string[]): { measured: Measured[]; n
       const names = [...new Set(compared.map(({ part }) => part))];
       for (const [index, name] of names.entries()) {
         const rows = compared.filter(({ part }) => part === name);
-        place.parts.set(name, { rows, capacity: capacities[index] });
+        const capacity = capacities[index];
+        const earlier = place.parts.get(name) ?? { rows: [], capacities: [] };
+        place.parts.set(name, {
+          rows: addRounds(earlier.rows, rows, file),
+          capacities: [...earlier.capacities, ...(capacity === undefined ? [] : [capacity])],
+        });
       }
       notes.push(
         `${names.join("; ")} (${where}): measured at ${revision}, ${at}, load average ${machine.load}, ${machine.cpu}.`,
@@ -61,7 +67,7 @@ export function joinReports(files: readonly string[]): { measured: Measured[]; n
       where,
       objective,
       compared: present.flatMap(({ rows }) => rows),
-      capacities: present.flatMap(({ capacity }) => capacity ?? []),
+      capacities: present.flatMap(({ capacities }) => capacities),
     };
   });
   return { measured, notes };
@@ -69,7 +75,27 @@ export function joinReports(files: readonly string[]): { measured: Measured[]; n
 
 interface Joined {
   readonly rows: Measured["compared"];
-  readonly capacity: number | undefined;
+  /** Of each run that was joined. */
+  readonly capacities: readonly number[];
+}
+
+/** Rounds of another run of the same part: its ratios are within its own rounds, so that its load need not be the same. */
+function addRounds(
+  earlier: Measured["compared"],
+  more: Measured["compared"],
+  file: string,
+): Measured["compared"] {
+  if (earlier.length === 0) return more;
+  const names = (rows: Measured["compared"]) => rows.map(({ name }) => name).join(", ");
+  if (names(earlier) !== names(more)) {
+    throw new BenchError(`${file} can't be joined: it compares ${names(more)}, another ${names(earlier)}.`);
+  }
+  const rounds = more.map((row, index) => [...earlier[index]!.rounds, ...row.rounds]);
+  return more.map((row, index) => ({
+    ...row,
+    rounds: rounds[index]!,
+    ratios: ratiosTo(rounds[0]!, rounds[index]!),
+  }));
 }
 
 function readReport(file: string): z.output<typeof reportSchema> {

@@ -9,7 +9,7 @@ import { drawOrder, poissonArrivals, seededRandom } from "../load/arrivals.js";
 import { DATASETS, readDataset } from "../load/dataset.js";
 import { type Objective, type Outcome, outcomeOf, type Served } from "./outcome.js";
 import { type Part, type Substitute, WHOLE } from "./parts.js";
-import { type Compared, compareRounds } from "./rounds.js";
+import { type Compared, compareRounds, type Rounds } from "./rounds.js";
 
 /** The four sets through the real engine: every variant has actors of its own over one engine, whose idle threads cost nothing. */
 
@@ -30,9 +30,8 @@ const LEAST_REQUESTS = 16;
 /** Lanes of a deployment take so many numbers in the engine. */
 const lanesOf = (pairs: number) => 2 * pairs + 1;
 
-export interface RealOptions {
+export interface RealOptions extends Rounds {
   readonly threads: number;
-  readonly rounds: number;
   /** Requests of a run at full load. */
   readonly realRequests: number;
 }
@@ -75,9 +74,9 @@ export async function compareReal(
         const capacity = await closedLoop(service, prompts, options.realRequests);
         capacities.push(capacity);
         const count = Math.max(LEAST_REQUESTS, Math.round(options.realRequests * part.load));
-        const found = await compareRounds(part, options.rounds, (rival, round) =>
-          openLoop(opened.get(rival)!.service, prompts, capacity * part.load, count, round),
-        );
+        const measure = (rival: Substitute, round: number) =>
+          openLoop(opened.get(rival)!.service, prompts, capacity * part.load, count, round);
+        const found = await compareRounds(part, options, measure, progress);
         compared.push(...found);
         progress(`${part.name}: measured on the real engine`);
       } finally {

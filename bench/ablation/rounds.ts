@@ -11,6 +11,12 @@ export interface Compared {
   readonly ratios: Readonly<Record<keyof Outcome, Ratio>>;
 }
 
+/** Rounds of a run: a run that goes on where another ended has other arrivals, and begins with another variant. */
+export interface Rounds {
+  readonly firstRound: number;
+  readonly rounds: number;
+}
+
 export interface Ratio {
   readonly median: number;
   readonly min: number;
@@ -23,12 +29,14 @@ export interface Ratio {
  */
 export async function compareRounds(
   part: Part,
-  rounds: number,
+  { firstRound, rounds }: Rounds,
   measure: (substitute: Substitute, round: number) => Promise<Outcome>,
+  progress: (text: string) => void,
 ): Promise<Compared[]> {
   const rivals = [WHOLE, ...part.substitutes];
   const outcomes: Outcome[][] = rivals.map(() => []);
-  for (let round = 0; round < rounds; round++) {
+  for (let round = firstRound; round < firstRound + rounds; round++) {
+    progress(`${part.name}: round ${round}`);
     for (let turn = 0; turn < rivals.length; turn++) {
       const which = (turn + round) % rivals.length;
       outcomes[which]!.push(await measure(rivals[which]!, round));
@@ -39,11 +47,16 @@ export async function compareRounds(
     part: part.name,
     name,
     rounds: outcomes[which]!,
-    ratios: mapMeasures((key) => {
-      const of = (all: readonly Outcome[]) => all.map((outcome) => outcome[key]);
-      return pairedRatio(of(outcomes[which]!), of(whole));
-    }),
+    ratios: ratiosTo(whole, outcomes[which]!),
   }));
+}
+
+/** Of the outcomes of one round after another to those of the whole system in the same rounds. */
+export function ratiosTo(whole: readonly Outcome[], outcomes: readonly Outcome[]): Compared["ratios"] {
+  return mapMeasures((key) => {
+    const of = (all: readonly Outcome[]) => all.map((outcome) => outcome[key]);
+    return pairedRatio(of(outcomes), of(whole));
+  });
 }
 
 function mapMeasures(of: (key: keyof Outcome) => Ratio): Record<keyof Outcome, Ratio> {

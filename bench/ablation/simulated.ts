@@ -4,7 +4,7 @@ import { a800Pairs, workloadOf } from "../routing/pairs.js";
 import { fresh, joined, length, ordinary, poisson, type RoutedRequest } from "../routing/scenarios.js";
 import { type Objective, type Outcome, outcomeOf } from "./outcome.js";
 import type { Part, Substitute } from "./parts.js";
-import { type Compared, compareRounds } from "./rounds.js";
+import { type Compared, compareRounds, type Rounds } from "./rounds.js";
 
 /**
  * The same comparison over simulated A800 pairs that run a 7B model: a quarter of the requests ask about one of a few
@@ -21,8 +21,7 @@ const OBJECTIVE: Objective = { ttftMs: 2000, tpotMs: 50 };
 /** Pairs of a part that needs but one: routers have a choice of as many. */
 const PAIRS_OF_ONE = 2;
 
-export interface SimulatedOptions {
-  readonly rounds: number;
+export interface SimulatedOptions extends Rounds {
   /** Requests of a run at full load and two pairs. */
   readonly requests: number;
 }
@@ -34,9 +33,9 @@ export async function compareSimulated(
 ): Promise<{ compared: Compared[]; objective: Objective }> {
   const compared: Compared[] = [];
   for (const part of parts) {
-    const found = await compareRounds(part, options.rounds, async (rival, round) =>
-      simulate(part, rival, round, options.requests),
-    );
+    const measure = async (rival: Substitute, round: number) =>
+      simulate(part, rival, round, options.requests);
+    const found = await compareRounds(part, options, measure, progress);
     compared.push(...found);
     progress(`${part.name}: simulated`);
   }
