@@ -18,6 +18,7 @@ interface AblationOptions {
   readonly rounds: number;
   readonly firstRound: number;
   readonly realRequests: number;
+  readonly capacity?: number;
   readonly requests: number;
   readonly full?: boolean;
   readonly join?: readonly string[];
@@ -50,6 +51,11 @@ export function addAblationCommand(program: Command): void {
       "requests of a run at full load, real engine",
       wholeNumber(16, 100_000),
       60,
+    )
+    .option(
+      "--capacity <n>",
+      "requests a second that the real engine serves, found by an earlier piece",
+      wholeNumber(1, 100_000),
     )
     .option("--requests <n>", "requests of a run at full load, simulated", wholeNumber(20, 1_000_000), 600)
     .option(

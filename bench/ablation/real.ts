@@ -34,6 +34,8 @@ export interface RealOptions extends Rounds {
   readonly threads: number;
   /** Requests of a run at full load. */
   readonly realRequests: number;
+  /** Requests a second that the whole system serves; looked for if absent. */
+  readonly capacity?: number;
 }
 
 interface Prompts {
@@ -71,7 +73,7 @@ export async function compareReal(
         const service = opened.get(WHOLE)!.service;
         // Compiles, and learns what steps take.
         for (const { service } of opened.values()) await closedLoop(service, prompts, CLOSED);
-        const capacity = await closedLoop(service, prompts, options.realRequests);
+        const capacity = options.capacity ?? (await closedLoop(service, prompts, options.realRequests));
         capacities.push(capacity);
         const count = Math.max(LEAST_REQUESTS, Math.round(options.realRequests * part.load));
         const measure = (rival: Substitute, round: number) =>

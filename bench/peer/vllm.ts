@@ -14,11 +14,13 @@ const REMARK =
   "and runs over PyPI's PyTorch.";
 /** Weights of 4 bits as the file's, and of 8 with activations of 8 as we compute: the faster counts. */
 const NEAREST = ["int4", "int8"];
+/** What `formats` adds: as many bits as the file has, and as the hub's own copies of models have. */
+const ALONE = ["int4", "bf16"];
 const WRITE_TIMEOUT_MS = 600_000;
 
 /**
  * vLLM's CPU build over the same weights, written in the hub's form: as int4 or int8, whichever is faster, and, with
- * `formats`, as bf16.
+ * `formats`, as int4 and as bf16 alone.
  */
 export async function vllmRivals(options: RivalOptions): Promise<PeerRivals> {
   if (process.platform !== "linux" || process.arch !== "x64") {
@@ -27,8 +29,11 @@ export async function vllmRivals(options: RivalOptions): Promise<PeerRivals> {
   const venv = await pythonVenv("vllm", REMARK, options.say);
   const nearest = await candidates(venv, options, NEAREST);
   const opened = [{ name: "vLLM", peer: new Candidates(nearest) }];
-  if (options.formats) {
-    opened.push({ name: "vLLM bf16", peer: new Candidates(await candidates(venv, options, ["bf16"])) });
+  for (const weights of options.formats ? ALONE : []) {
+    opened.push({
+      name: `vLLM ${weights}`,
+      peer: new Candidates(await candidates(venv, options, [weights])),
+    });
   }
   return {
     describe: () => opened[0]?.peer.description ?? "",
