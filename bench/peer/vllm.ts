@@ -14,26 +14,24 @@ const REMARK =
   "and runs over PyPI's PyTorch.";
 /** Weights of 4 bits as the file's, and of 8 with activations of 8 as we compute: the faster counts. */
 const NEAREST = ["int4", "int8"];
-/** What `formats` adds: as many bits as the file has, and as the hub's own copies of models have. */
-const ALONE = ["int4", "bf16"];
+/** What `formats` runs instead, each by itself. */
+const EACH = [...NEAREST, "bf16"];
 const WRITE_TIMEOUT_MS = 600_000;
 
 /**
- * vLLM's CPU build over the same weights, written in the hub's form: as int4 or int8, whichever is faster, and, with
- * `formats`, as int4 and as bf16 alone.
+ * vLLM's CPU build over the same weights, written in the hub's form: as int4 or int8, whichever is faster or, with
+ * `formats`, as int4, int8 and bf16 apart.
  */
 export async function vllmRivals(options: RivalOptions): Promise<PeerRivals> {
   if (process.platform !== "linux" || process.arch !== "x64") {
     throw new BenchError(`vLLM can't be installed here. ${REMARK}`);
   }
   const venv = await pythonVenv("vllm", REMARK, options.say);
-  const nearest = await candidates(venv, options, NEAREST);
-  const opened = [{ name: "vLLM", peer: new Candidates(nearest) }];
-  for (const weights of options.formats ? ALONE : []) {
-    opened.push({
-      name: `vLLM ${weights}`,
-      peer: new Candidates(await candidates(venv, options, [weights])),
-    });
+  const apart = EACH.map((weights) => ({ name: `vLLM ${weights}`, choices: [weights] }));
+  const peers = options.formats ? apart : [{ name: "vLLM", choices: NEAREST }];
+  const opened: { name: string; peer: Candidates }[] = [];
+  for (const { name, choices } of peers) {
+    opened.push({ name, peer: new Candidates(await candidates(venv, options, choices)) });
   }
   return {
     describe: () => opened[0]?.peer.description ?? "",
