@@ -63,6 +63,45 @@ describe("StreamServe", () => {
     await expect.poll(() => serve.snapshot().kv.usedBlocks).toBe(0);
   });
 
+  test("tells whoever asks again the same, text and usage", async () => {
+    const generation = serve.complete({ prompt: "The sea", temperature: 0, maxTokens: 8, ignoreEos: true });
+    const first = (await generation.next()).value as { readonly text: string };
+    const [rest, whole, text] = await Promise.all([
+      generation.completion(),
+      generation.completion(),
+      generation.text(),
+    ]);
+    expect(whole).toEqual(rest);
+    expect(text).toBe(rest.text);
+    expect(rest.usage.outputTokens).toBe(8);
+    const again = serve.complete({ prompt: "The sea", temperature: 0, maxTokens: 8, ignoreEos: true });
+    expect(first.text + text).toBe(await again.text());
+    expect((await again.completion()).usage.outputTokens).toBe(8);
+  });
+
+  test("many share a signal without a warning, and each is told its reason", async () => {
+    const warnings: Error[] = [];
+    const warned = (warning: Error): unknown => warnings.push(warning);
+    process.on("warning", warned);
+    const abort = new AbortController();
+    const { signal } = abort;
+    const short = Array.from({ length: 12 }, () => serve.complete({ prompt: "a", maxTokens: 1, signal }));
+    await Promise.all(short.map((generation) => generation.text()));
+    const long = Array.from({ length: 12 }, () =>
+      serve.complete({ prompt: "a", maxTokens: 200, ignoreEos: true, signal }),
+    );
+    await Promise.all(long.map((generation) => generation.next()));
+    const reason = new Error("the user left");
+    abort.abort(reason);
+    for (const generation of long) {
+      await expect(generation.text()).rejects.toMatchObject({ code: "cancelled", cause: reason });
+    }
+    await expect(serve.complete({ prompt: "a", signal }).text()).rejects.toMatchObject({ cause: reason });
+    await expect.poll(() => serve.snapshot().kv.usedBlocks).toBe(0);
+    process.off("warning", warned);
+    expect(warnings).toEqual([]);
+  });
+
   test.each([
     ["NaN", { temperature: Number.NaN }, "temperature"],
     ["infinity", { maxTokens: Number.POSITIVE_INFINITY }, "maxTokens"],
@@ -148,6 +187,8 @@ describe("StreamServe", () => {
       /stallMs/,
     ],
     ["no options at all", null, "config_invalid", /options/],
+    ["a configuration that is none", { config: 5 }, "config_invalid", /"config"/],
+    ["a log that is none", { onLog: 5 }, "config_invalid", /"onLog"/],
   ])("does not start with %s", async (_what, options, code, message) => {
     await expect(StreamServe.start(options as never)).rejects.toMatchObject({
       name: "StreamServeError",
@@ -175,6 +216,7 @@ describe("StreamServe", () => {
     await other.close();
     await expect(cut.text()).rejects.toMatchObject({ code: "cancelled" });
     await expect(other.complete(options).text()).rejects.toMatchObject({ code: "draining" });
+    expect(() => other.snapshot()).toThrowError(expect.objectContaining({ code: "draining" }));
     expect(await serve.complete(options).text()).toBe(here);
   });
 

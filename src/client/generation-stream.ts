@@ -1,4 +1,5 @@
 import { StreamServeError } from "../errors.js";
+import { onAbort } from "./abort.js";
 import type { Completion, Ending, TextDelta, TextGeneration, TokenLogprob } from "./text-generation.js";
 
 /** What a stream asks of whoever feeds it. */
@@ -20,20 +21,22 @@ interface Waiter {
  */
 export class GenerationStream implements TextGeneration {
   readonly #source: StreamSource;
-  readonly #signal: AbortSignal | undefined;
+  /** Lets go of the signal. */
+  readonly #release: () => void = () => undefined;
   #queue: TextDelta[] = [];
   #waiters: Waiter[] = [];
   #ending: Ending | undefined;
   #error: StreamServeError | undefined;
   #cancelled = false;
+  #completion: Promise<Completion> | undefined;
 
   /** A `signal` that is none is left to whoever checks the options. */
   constructor(source: StreamSource, signal?: AbortSignal) {
     this.#source = source;
     if (!(signal instanceof AbortSignal)) return;
-    this.#signal = signal;
-    signal.addEventListener("abort", this.#aborted, { once: true });
-    if (signal.aborted) queueMicrotask(this.#aborted);
+    const aborted = () => this.#cancel(signal.reason);
+    if (signal.aborted) queueMicrotask(aborted);
+    else this.#release = onAbort(signal, aborted);
   }
 
   get ending(): Ending | undefined {
@@ -96,14 +99,24 @@ export class GenerationStream implements TextGeneration {
   }
 
   cancel(): void {
+    this.#cancel(undefined);
+  }
+
+  #cancel(cause: unknown): void {
     if (this.settled || this.#cancelled) return;
     this.#cancelled = true;
     this.#queue = [];
     this.#source.cancel();
-    this.fail(new StreamServeError("cancelled", "The generation was cancelled."));
+    const why = cause === undefined ? {} : { cause };
+    this.fail(new StreamServeError("cancelled", "The generation was cancelled.", {}, why));
   }
 
-  async completion(): Promise<Completion> {
+  completion(): Promise<Completion> {
+    this.#completion ??= this.#readToEnd();
+    return this.#completion;
+  }
+
+  async #readToEnd(): Promise<Completion> {
     let text = "";
     const logprobs: TokenLogprob[] = [];
     for (;;) {
@@ -118,9 +131,7 @@ export class GenerationStream implements TextGeneration {
     return (await this.completion()).text;
   }
 
-  readonly #aborted = (): void => this.cancel();
-
   #settle(): void {
-    this.#signal?.removeEventListener("abort", this.#aborted);
+    this.#release();
   }
 }

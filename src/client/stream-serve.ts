@@ -66,6 +66,12 @@ export class StreamServe implements AsyncDisposable {
     }
     requirePackage();
     const { model, config, onLog, ...unknown } = options;
+    if (config !== undefined && (typeof config !== "object" || config === null || Array.isArray(config))) {
+      throw new StreamServeError("config_invalid", '"config" is an object of keys and values, or absent.');
+    }
+    if (onLog !== undefined && typeof onLog !== "function") {
+      throw new StreamServeError("config_invalid", '"onLog" is a function, or absent.');
+    }
     const values = { ...config, ...(model === undefined ? {} : { model }), ...unknown };
     const checked = checkConfig([{ values, place: () => undefined }]);
     return new StreamServe(await openCore(checked, onLog), checked.server);
@@ -89,12 +95,13 @@ export class StreamServe implements AsyncDisposable {
     return this.#generate(() => checkComplete(options), options?.signal);
   }
 
-  /** Counters and gauges of all parts. */
+  /** Counters and gauges of all parts. Throws `draining` once closed. */
   snapshot(): ServiceSnapshot {
+    if (this.#closing !== undefined) throw closed();
     return this.#core.service.snapshot();
   }
 
-  /** Cancels what still runs, stops all threads and frees native memory. Idempotent. */
+  /** Cancels what still runs, stops all threads and frees native memory. Idempotent. Until then the process lives. */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
@@ -133,7 +140,7 @@ export class StreamServe implements AsyncDisposable {
     checked: () => CheckedOptions,
     started: (generation: Pick<Generation, "cancel" | "grant">) => void,
   ): Promise<void> {
-    if (this.#closing !== undefined) throw new StreamServeError("draining", "This instance has been closed.");
+    if (this.#closing !== undefined) throw closed();
     const { prompt, parameters } = checked();
     const credit = this.#server.creditWindowTokens;
     const ids = await encodePrompt(this.#core, prompt);
@@ -164,4 +171,8 @@ export class StreamServe implements AsyncDisposable {
     for (const stream of [...this.#open]) stream.cancel();
     await this.#core.close();
   }
+}
+
+function closed(): StreamServeError {
+  return new StreamServeError("draining", "This instance has been closed.");
 }

@@ -39,7 +39,7 @@ export interface GenerateOptions {
   readonly cacheSalt?: string;
   /** Fail with `deadline_exceeded` when not done after so many milliseconds. */
   readonly deadlineMs?: number;
-  /** Cancels the generation; the iteration then throws `cancelled`. */
+  /** Cancels the generation; the iteration then throws `cancelled`, its `cause` the signal's reason. */
   readonly signal?: AbortSignal;
 }
 
@@ -105,9 +105,12 @@ export interface TextGeneration extends AsyncIterableIterator<TextDelta, Ending,
   [Symbol.asyncIterator](): TextGeneration;
   /** How it ended; undefined before. */
   readonly ending: Ending | undefined;
-  /** Reads to the end and gives all text not yet iterated, with usage and timings. */
+  /**
+   * Reads to the end and gives all text not yet iterated, with usage and timings. Asked again, here or by `text`, it gives
+   * the same.
+   */
   completion(): Promise<Completion>;
-  /** Reads to the end and gives the text alone. */
+  /** The text of `completion` alone. */
   text(): Promise<string>;
   /** Cancels; iteration throws `cancelled`. */
   cancel(): void;
