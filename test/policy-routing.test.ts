@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { FlowGuard, type FlowGuardConstants } from "../dist/policy/flow-guard.js";
+import { MissedObjectives } from "../dist/policy/missed-objectives.js";
 import { Pace } from "../dist/policy/pace.js";
 import type { DecodeSignal, PrefillSignal } from "../dist/policy/pair-signals.js";
 import { chainOf, PrefixMap } from "../dist/policy/prefix-map.js";
@@ -341,6 +342,35 @@ describe("FlowGuard and cached prefixes", () => {
     expect(guard.choose(QUERY, 0)?.pair).toBe(1);
     guard.prefill(1, prefill(100), 10_000);
     expect(guard.choose(QUERY, 10_000)?.pair).toBe(0);
+  });
+
+  test("keeps away from a pair that misses what was promised and others keep, until that is long ago", () => {
+    for (const token of [false, true]) {
+      const guard = guardOf(2);
+      guard.decode(1, decode(1), 0);
+      const chosen = (now: number) => guard.choose(QUERY, now)?.pair;
+      expect(chosen(0)).toBe(0);
+      for (let i = 0; i < 5; i++) guard.judged(0, token, 1000, true, 0);
+      guard.judged(1, token, 1000, false, 0);
+      expect(chosen(0)).toBe(1);
+      expect(chosen(3_600_000)).toBe(0);
+      expect([guard.missedFirst, guard.missedTokens]).toEqual(token ? [0, 5] : [5, 0]);
+      // Its successor has missed nothing.
+      guard.up(0, token ? "decode" : "prefill");
+      expect(chosen(0)).toBe(0);
+    }
+  });
+
+  test("what all pairs miss alike tells none from another, and a miss in ten weighs a tenth", () => {
+    const guard = guardOf(2);
+    guard.decode(1, decode(1), 0);
+    for (let i = 0; i < 50; i++) for (const pair of [0, 1]) guard.judged(pair, true, 200, true, i);
+    expect(guard.choose(QUERY, 50)?.pair).toBe(0);
+    const missed = new MissedObjectives(2);
+    for (let i = 0; i < 200; i++) missed.observe(0, 200, i % 10 === 0, 0);
+    expect(missed.aboveMs(0, 0)).toBeGreaterThan(10);
+    expect(missed.aboveMs(0, 0)).toBeLessThan(30);
+    expect(missed.aboveMs(1, 0)).toBe(0);
   });
 
   test("pairs as good as equal take turns", () => {

@@ -118,6 +118,7 @@ export class GatewayActor implements Behaviour<AppMessage>, GenerationService {
         const live = this.#live.of(message);
         if (!live) return;
         live.lane = this.#post.ctx.sender;
+        live.starved = true;
         if (live.creditUpTo > message.upTo) this.#post.tellCredit(live);
         return;
       }

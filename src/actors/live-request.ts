@@ -57,6 +57,9 @@ export class LiveRequest {
   readonly #tenant: number;
   #held: DeliveredTokens[] = [];
 
+  /** It has waited for its reader. */
+  starved = false;
+
   constructor(
     readonly id: number,
     readonly request: GenerationRequest,
@@ -128,9 +131,9 @@ export class LiveRequest {
     return true;
   }
 
-  /** Milliseconds an output token after the first; 0 for fewer than two, and where an interruption counts too. */
+  /** Milliseconds an output token after the first; 0 for fewer than two, and where a wait for something else counts too. */
   get tokenMs(): number {
-    if (this.firstTokenAt === undefined || this.received < 2 || this.resumed) return 0;
+    if (this.firstTokenAt === undefined || this.received < 2 || this.resumed || this.starved) return 0;
     return (this.lastTokenAt - this.firstTokenAt) / (this.received - 1);
   }
 

@@ -193,6 +193,8 @@ export const protocol = defineProtocol({
   /** A decoding request holds more tokens than KV was reserved for. */
   grew: { ...identity, generation: u32, tokens: u32 },
   routed: { ...identity, generation: u32, pair: u32 },
+  /** A request has missed what its class is promised, or not (0), in this pair. `of`: see PROMISE. */
+  judged: { pair: u32, of: u8, objectiveMs: f64, missed: u8 },
   audited: { generation: u32, serial: u32, role: u8, pair: u32, requests: u32s, attempts: u32s },
   /** An actor is up, or up again. */
   hello: { incarnation: u32 },
@@ -227,5 +229,7 @@ export const DECODE = 1;
 export const FINISH = { none: 0, stop: 1, length: 2 } as const;
 /** Why an attempt is taken back; one that is preempted is to be submitted again. */
 export const CANCEL = { client: 0, deadline: 1, superseded: 2, preempted: 3 } as const;
+/** What a request is judged by: the time to its first token, or that of a token after it. */
+export const PROMISE = { firstToken: 0, token: 1 } as const;
 /** Why an attempt was lost. */
 export const LOST = { lane: 0, preempted: 1 } as const;

@@ -2,7 +2,7 @@ import { blocksFor } from "../policy/admission.js";
 import { FlowGuard, type FlowGuardConstants } from "../policy/flow-guard.js";
 import { chainOf, PrefixMap, type PrefixMapOptions } from "../policy/prefix-map.js";
 import type { ActorRef, Behaviour, Context } from "../runtime/actor.js";
-import { ANY_PAIR, type AppMessage, type MessageNamed } from "./messages.js";
+import { ANY_PAIR, type AppMessage, type MessageNamed, PROMISE } from "./messages.js";
 import { Outbox } from "./outbox.js";
 import { copyPrompt } from "./prompt-region.js";
 
@@ -87,6 +87,11 @@ export class Router implements Behaviour<AppMessage> {
       case "load":
         this.#load(message, ctx);
         return;
+      case "judged": {
+        const { pair, of, objectiveMs } = message;
+        this.#guard.judged(pair, of === PROMISE.token, objectiveMs, message.missed === 1, ctx.now());
+        return;
+      }
       case "hello": {
         const lane = ctx.sender === undefined ? undefined : this.#lanes.get(ctx.sender);
         if (lane && message.incarnation > 0) this.#guard.up(lane.pair, lane.role);
@@ -105,7 +110,8 @@ export class Router implements Behaviour<AppMessage> {
   inspect(): Readonly<Record<string, unknown>> {
     const { prefill, decode } = this.#guard.roles.lending;
     const counts = { routed: this.#routed, direct: this.#direct, kept: this.#kept };
-    return { ...counts, prefillLends: prefill, decodeLends: decode };
+    const { missedFirst, missedTokens } = this.#guard;
+    return { ...counts, prefillLends: prefill, decodeLends: decode, missedFirst, missedTokens };
   }
 
   #route(message: MessageNamed<"route">, ctx: Ctx): void {

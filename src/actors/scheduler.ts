@@ -4,7 +4,16 @@ import type { ActorRef, Behaviour, Context } from "../runtime/actor.js";
 import { Admitting, type AdmittingOptions, type Refusal, type WaitingRequest } from "./admitting.js";
 import { Audit } from "./audit.js";
 import { DEADLINE_REASON, tellCancelled, tellFailed, tellLost } from "./endings.js";
-import { type AppMessage, CANCEL, DECODE, LOST, type MessageNamed, PREFILL } from "./messages.js";
+import {
+  ANY_PAIR,
+  type AppMessage,
+  CANCEL,
+  DECODE,
+  LOST,
+  type MessageNamed,
+  PREFILL,
+  PROMISE,
+} from "./messages.js";
 import { Reservations, type Running } from "./reservations.js";
 
 export interface SchedulerOptions {
@@ -102,7 +111,9 @@ export class Scheduler implements Behaviour<AppMessage> {
         return;
       case "began": {
         const running = this.#reservations.running.get(message.request);
-        if (running?.attempt === message.attempt) this.#admitting.began(running, message.at);
+        if (running?.attempt !== message.attempt) return;
+        if (!running.begun) this.#judge(running, PROMISE.firstToken, message.at - running.prediction.at, ctx);
+        this.#admitting.began(running, message.at);
         return;
       }
       case "grew": {
@@ -236,8 +247,17 @@ export class Scheduler implements Behaviour<AppMessage> {
     if (running && running.attempt <= attempt) {
       this.#reservations.release(running);
       this.#admitting.ended(running, message, ctx.now());
+      if (message.tokenMs > 0) this.#judge(running, PROMISE.token, message.tokenMs, ctx);
     }
     this.#pump(ctx);
+  }
+
+  /** Tells the router whether a request got what its class is promised; what was interrupted says nothing of its pair. */
+  #judge({ pair, offline, journey }: Running, of: number, ms: number, ctx: Ctx): void {
+    const { ttftMs, tpotMs } = this.options.admitting.objectives[offline ? 1 : 0];
+    const objectiveMs = of === PROMISE.token ? tpotMs : ttftMs;
+    if (objectiveMs === 0 || pair === ANY_PAIR || journey.resumed === 1) return;
+    ctx.tell(this.#router, { type: "judged", pair, of, objectiveMs, missed: ms > objectiveMs ? 1 : 0 });
   }
 
   /** Admits whoever fits, and has offline work give way to whoever does not. */

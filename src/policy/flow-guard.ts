@@ -83,6 +83,21 @@ export class FlowGuard {
     return this.#balance(pair, now);
   }
 
+  /** A request of a pair was promised `objectiveMs` to its first token, or per token after it, and missed it or did not. */
+  judged(pair: number, token: boolean, objectiveMs: number, missed: boolean, now: number): void {
+    const { missedFirst, missedTokens } = this.#signals;
+    (token ? missedTokens : missedFirst).observe(pair, objectiveMs, missed, now);
+  }
+
+  /** Requests that missed what was promised of their first token, and of those after it, ever. */
+  get missedFirst(): number {
+    return this.#signals.missedFirst.missed;
+  }
+
+  get missedTokens(): number {
+    return this.#signals.missedTokens.missed;
+  }
+
   /** A lane died. */
   down(pair: number, role: "prefill" | "decode"): void {
     this.#signals.down(pair, role);
@@ -217,8 +232,10 @@ export class FlowGuard {
     const s = this.#signals;
     const { outputTokens, promptTokens } = query;
     const rows = s.kept(pair);
-    const own = this.#keptTokenMs(pair, 1, promptTokens, now);
-    const others = rows * (own - this.#keptTokenMs(pair, 0, 0, now));
+    const step = this.#keptTokenMs(pair, 1, promptTokens, now);
+    // Which way it missed its objectives a pair does not tell.
+    const own = step + s.missedTokens.aboveMs(pair, now);
+    const others = rows * (step - this.#keptTokenMs(pair, 0, 0, now));
     const { othersShare, directCaution, stepTokens } = this.constants;
     const all = outputTokens * (own + othersShare * others + this.#split.unevenMs(own));
     // It may stand still behind the prompts that wait, and behind one that comes: the slowest answers are such.

@@ -1,3 +1,4 @@
+import { MissedObjectives } from "./missed-objectives.js";
 import { Pace, type PacePrior } from "./pace.js";
 
 /** A lane's last step since its report before: what it held and how long it took, in milliseconds; 0: there was none. */
@@ -79,6 +80,9 @@ export class PairSignals {
   readonly prefillPace: Pace;
   readonly decodePace: Pace;
   readonly lateMs: Float64Array;
+  /** Times to the first token, and per token after it, that were promised and missed. */
+  readonly missedFirst: MissedObjectives;
+  readonly missedTokens: MissedObjectives;
   /** When the prefill lane last reported, in milliseconds; below 0: not yet. */
   readonly prefillAt: Float64Array;
   /** Since when each lane has had something to do and said nothing of having done it, in milliseconds; endless: it has not. */
@@ -124,6 +128,8 @@ export class PairSignals {
     this.prefillPace = new Pace(pairs, prefillPace);
     this.decodePace = new Pace(pairs, decodePace);
     this.lateMs = column();
+    this.missedFirst = new MissedObjectives(pairs);
+    this.missedTokens = new MissedObjectives(pairs);
     this.prefillAt = column().fill(-1);
     this.prefillSince = column().fill(Number.POSITIVE_INFINITY);
     this.decodeSince = column().fill(Number.POSITIVE_INFINITY);
@@ -229,6 +235,7 @@ export class PairSignals {
       this.#keptTaken[pair] = 0;
       this.#keptSent[pair] = 0;
       this.lateMs[pair] = 0;
+      this.missedFirst.reset(pair);
       // What died in prefill is not on its way to decode either.
       this.#decodeSent[pair] = this.#decodeTaken[pair]!;
       this.prefillAt[pair] = -1;
@@ -240,6 +247,7 @@ export class PairSignals {
       this.#decodeTaken[pair] = 0;
       this.#directQueued[pair] = 0;
       this.#directSent[pair] = 0;
+      this.missedTokens.reset(pair);
       this.#decodeWorks[pair] = 0;
       this.decodeSince[pair] = NOTHING_DUE;
     }

@@ -88,7 +88,17 @@ export class SplitPrices {
   #workFirst({ promptTokens, blocks }: RouteQuery, now: number, from: number, to: number): void {
     const { uncached, firstMs } = this;
     const { handOffBlockMs, missingBlockMs, staleMs, stepTokens } = this.constants;
-    const { ahead, blocksSent, spare, prefillAt, prefillSince, lateMs, prefillPace: pace } = this.signals;
+    const {
+      ahead,
+      blocksSent,
+      spare,
+      prefillAt,
+      prefillSince,
+      lateMs,
+      missedFirst,
+      prefillPace: pace,
+    } = this.signals;
+    const missed = missedFirst.any;
     const { factors, fixedMs } = pace;
     const tokenMs = pace.firstMs / 1000;
     // A prompt attends to half of itself on average.
@@ -109,6 +119,7 @@ export class SplitPrices {
       }
       const late = lateMs[pair]!;
       if (late > 0) ms += (late * LATE_HALF_MS) / (LATE_HALF_MS + now - prefillAt[pair]!);
+      if (missed) ms += missedFirst.aboveMs(pair, now);
       firstMs[pair] = ms;
     }
   }
@@ -126,12 +137,13 @@ export class SplitPrices {
   #workOutput({ promptTokens, outputTokens }: RouteQuery, now: number, from: number, to: number): void {
     const { outputMs } = this;
     const { maxRows, othersShare, staleMs } = this.constants;
-    const { alive, decodeSince, requests, rowContext, drawn, decodePace: pace } = this.signals;
+    const { alive, decodeSince, missedTokens, requests, rowContext, drawn, decodePace: pace } = this.signals;
     const { factors, fixedMs } = pace;
     const rowMs = pace.firstMs;
     const contextMs = pace.secondMs / 1000;
     const ownMs = contextMs * promptTokens;
     const others = othersShare * (rowMs + ownMs);
+    const missed = missedTokens.any;
     let sum = 0;
     let living = 0;
     for (let pair = from; pair < to; pair++) {
@@ -145,6 +157,7 @@ export class SplitPrices {
         delay += (fixedMs * othersShare * rows) / maxRows;
       }
       let own = (step + ownMs) * speed;
+      if (missed) own += missedTokens.aboveMs(pair, now);
       if (now - decodeSince[pair]! > staleMs) own += this.stillMs(pair, now) / outputTokens;
       outputMs[pair] = outputTokens * (own + delay * speed + this.unevenMs(own));
       if (alive[pair] !== 3) continue;

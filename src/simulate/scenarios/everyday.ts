@@ -1,6 +1,6 @@
 import type { Fault } from "../plan.js";
 import { actorNames } from "../random-plan.js";
-import type { RunResult } from "../run-result.js";
+import type { RequestResult, RunResult } from "../run-result.js";
 import { outcomes, plan, type Scenario, TOPOLOGY, uniform } from "../scenario.js";
 
 /** Situations of our own: every role dies, queues overflow, readers dawdle. */
@@ -31,6 +31,12 @@ const STANDSTILLS: readonly (readonly [name: string, fault: Fault])[] = [
   ],
 ];
 
+/** A load that either pair serves within the objective, and how the thread rests. */
+const RESTS = {
+  ...{ seed: 30, count: 120, everyMs: 200, promptTokens: 8, maxTokens: 40 },
+  ...{ tpotMs: 15, fromMs: 200, periodMs: 120, restMs: 100 },
+};
+
 /** When a request that decodes is cancelled, after its submission. */
 const CANCEL_MS = 1_000;
 
@@ -41,6 +47,11 @@ function allDone(results: readonly RunResult[]): string | undefined {
 
 function firstTokens(result: RunResult, wanted: (number: number) => boolean): number[] {
   return result.requests.flatMap((r, i) => (wanted(i) && r.summary ? [r.summary.timings.firstTokenMs] : []));
+}
+
+/** Milliseconds an output token after the first. */
+function tokenMs({ summary, submittedAt, endedAt, received }: RequestResult): number | undefined {
+  return summary && (endedAt - submittedAt - summary.timings.firstTokenMs) / (received - 1);
 }
 
 export const EVERYDAY: readonly Scenario[] = [
@@ -209,6 +220,32 @@ export const EVERYDAY: readonly Scenario[] = [
         if (stuck > 0) return `${result.name}: ${stuck} new requests went to the lane that stands still`;
       }
       return allDone(results);
+    },
+  },
+  {
+    name: "thread-rests",
+    about:
+      "a decode lane's steps are short but its thread rests between them: fewer requests go there than miss their objective",
+    plans: () => [
+      plan("decode.0 gets a sixth of a processor", {
+        topology: { ...TOPOLOGY, scheduler: { interactive: { ttftMs: 0, tpotMs: RESTS.tpotMs } } },
+        requests: uniform(RESTS),
+        faults: Array.from(
+          { length: (RESTS.count * RESTS.everyMs) / RESTS.periodMs },
+          (_, i): Fault => ({
+            kind: "pause",
+            actor: "decode.0",
+            when: { kind: "time", atMs: RESTS.fromMs + i * RESTS.periodMs },
+            forMs: RESTS.restMs,
+          }),
+        ),
+      }),
+    ],
+    judge: ([result]) => {
+      // The first show what the pair is like.
+      const later = result!.requests.slice(RESTS.count / 6);
+      const missed = later.filter((r) => (tokenMs(r) ?? 0) > RESTS.tpotMs).length;
+      return allDone([result!]) ?? (missed <= later.length * 0.15 ? undefined : `${missed} were slow`);
     },
   },
   {
