@@ -75,6 +75,57 @@ const is =
 const long = { type: "generate", prompt: "The sea", max_tokens: 100, ignore_eos: true, temperature: 0 };
 const short = { ...long, max_tokens: 6 };
 
+test("readers that take nothing hold back nobody: they give way to others, and go on when they read", async () => {
+  const small = await startTestServer({ engine: { kvTokens: 1024 }, scheduler: { idleReaderMs: 100 } });
+  try {
+    await using slow = await StreamServeClient.connect(small.url, { windowTokens: 4 });
+    await using other = await StreamServeClient.connect(small.url);
+    const asked = { prompt: "The sea", maxTokens: 200, ignoreEos: true, temperature: 0 };
+    const idle = Array.from({ length: 8 }, () => slow.complete(asked));
+    // All begin, although four fill the pool; each is read once.
+    const firsts = await Promise.all(
+      idle.map(async (generation) => ((await generation.next()).value as { readonly text: string }).text),
+    );
+    const { text, timings } = await other.complete({ ...asked, maxTokens: 60 }).completion();
+    expect(timings.queuedMs).toBeLessThan(10_000);
+    const rests = await Promise.all(idle.map((generation) => generation.text()));
+    const wholes = firsts.map((first, i) => first + rests[i]);
+    expect(new Set(wholes).size).toBe(1);
+    expect(wholes[0]?.startsWith(text)).toBe(true);
+    expect(idle.map(({ ending }) => ending?.usage.outputTokens)).toEqual(Array(8).fill(200));
+    expect(await metric(small.url, "streamserve_kv_blocks_used")).toBe(0);
+  } finally {
+    await small.close(0);
+  }
+});
+
+test("a reader that gave way and never reads fails as others do, and may be cancelled", async () => {
+  const small = await startTestServer({
+    server: { stallMs: 1500 },
+    engine: { kvTokens: 512 },
+    scheduler: { idleReaderMs: 50 },
+  });
+  try {
+    await using slow = await StreamServeClient.connect(small.url, { windowTokens: 4 });
+    const asked = { prompt: "The sea", maxTokens: 400, ignoreEos: true };
+    const idle = Array.from({ length: 3 }, () => slow.complete(asked));
+    await Promise.all(idle.map((generation) => generation.next()));
+    idle[1]?.cancel();
+    await expect(idle[1]?.text()).rejects.toMatchObject({ code: "cancelled" });
+    // What was sent ahead is still there to be read.
+    for (const generation of [idle[0], idle[2]]) {
+      await expect
+        .poll(() => generation && (generation as unknown as { settled: boolean }).settled)
+        .toBe(true);
+      await expect(generation?.text()).rejects.toMatchObject({ code: "slow_reader" });
+    }
+    await expect.poll(() => metric(small.url, "streamserve_kv_blocks_used")).toBe(0);
+    await expect.poll(() => metric(small.url, "vllm:num_requests_running")).toBe(0);
+  } finally {
+    await small.close(0);
+  }
+});
+
 describe("the client", () => {
   test("reads many generations over one socket, each the text that HTTP gives", async () => {
     await using client = await StreamServeClient.connect(server.url, { windowTokens: 4 });

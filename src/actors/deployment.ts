@@ -78,6 +78,7 @@ export function gatewayOptions(config: Config, info: ServiceInfo): GatewayOption
     maxAttempts: config.scheduler.maxAttempts,
     isolateTenants: config.engine.isolateTenants,
     stallMs: config.server.stallMs,
+    idleMs: config.scheduler.idleReaderMs,
     closeMs: config.scheduler.closeMs,
     tickMs: config.runtime.gatewayTickMs,
     retryMs: config.runtime.gatewayRetryMs,

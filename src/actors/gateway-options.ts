@@ -20,6 +20,11 @@ export interface GatewayOptions {
   readonly isolateTenants: boolean;
   /** Held tokens that the reader does not take for so long fail the request, in milliseconds. */
   readonly stallMs: number;
+  /**
+   * A request whose reader has taken nothing for so long gives its KV to those that wait for it, in milliseconds, until
+   * its reader takes more.
+   */
+  readonly idleMs: number;
   /** A request that was taken back is let go after so long even if no lane confirms, in milliseconds. */
   readonly closeMs: number;
   /** How often the above are looked at, and full edges tried again, in milliseconds. */

@@ -15,7 +15,7 @@ import type { GatewayOptions, SystemCounts } from "./gateway-options.js";
 import { GatewayPost } from "./gateway-post.js";
 import { type Closing, LiveRequest } from "./live-request.js";
 import { LiveRequests } from "./live-requests.js";
-import { type AppMessage, LOST, type MessageNamed } from "./messages.js";
+import { type AppMessage, CANCEL, LOST, type MessageNamed } from "./messages.js";
 import { PromptRegion, regionBytes } from "./prompt-region.js";
 import { checkRequest } from "./request-check.js";
 import { RequestEnding } from "./request-ending.js";
@@ -91,7 +91,9 @@ export class GatewayActor implements Behaviour<AppMessage>, GenerationService {
       stop: () => this.#closeById(id, "stopped"),
       grant: (tokens) => {
         const live = this.#live.get(id);
-        if (live) this.#delivery.grant(live, tokens);
+        if (!live) return;
+        this.#delivery.grant(live, tokens);
+        if (live.suspended && !live.idle && this.#live.has(live)) this.#resume(live);
       },
     };
   }
@@ -103,7 +105,9 @@ export class GatewayActor implements Behaviour<AppMessage>, GenerationService {
         return;
       case "admitted": {
         const live = this.#live.of(message);
-        if (live) live.admittedAt ??= message.at;
+        if (!live) return;
+        live.admittedAt ??= message.at;
+        live.admitted = live.attempt;
         return;
       }
       case "failed": {
@@ -146,7 +150,9 @@ export class GatewayActor implements Behaviour<AppMessage>, GenerationService {
   drained(): void {
     for (const message of this.#lost.splice(0)) {
       const live = this.#live.of(message);
-      if (live && !live.finish) this.#resubmit(live, message.cause);
+      if (!live || live.finish || live.suspended) continue;
+      if (live.idle && message.cause === LOST.preempted) this.#suspend(live);
+      else this.#resubmit(live, message.cause);
     }
   }
 
@@ -231,8 +237,23 @@ export class GatewayActor implements Behaviour<AppMessage>, GenerationService {
       return;
     }
     if (live.resumed) this.#counters.resumptions++;
+    live.queuedAt = this.#post.ctx.now();
     this.#post.ctx.traceId = live.id;
     this.#post.tellScheduler({ type: "submit", ...live.journey() });
+  }
+
+  /** Its KV has been taken for others while its reader takes nothing; it comes back when its reader does. */
+  #suspend(live: LiveRequest): void {
+    live.suspended = true;
+    live.lane = undefined;
+    live.idleSince ??= this.#post.ctx.now();
+    this.#ending.giveBack(live);
+  }
+
+  #resume(live: LiveRequest): void {
+    live.suspended = false;
+    live.idleSince = undefined;
+    this.#resubmit(live, LOST.preempted);
   }
 
   #schedulerIsUp(incarnation: number): void {
@@ -245,7 +266,7 @@ export class GatewayActor implements Behaviour<AppMessage>, GenerationService {
       // A new scheduler knows nothing but what its mailbox had kept, and its lanes drop what the one before it sent. What
       // is taken back may have been in that mailbox, so that the new one has sent it to the lanes: it has the last word.
       if (live.closing !== undefined) this.#ending.passCancel(live, live.closing);
-      else this.#resubmit(live);
+      else if (!live.suspended) this.#resubmit(live);
     }
   }
 
@@ -254,14 +275,36 @@ export class GatewayActor implements Behaviour<AppMessage>, GenerationService {
     if (live) this.#ending.close(live, why);
   }
 
+  /**
+   * As many requests as wait to be admitted have those give way whose readers take nothing, the longest idle first. It
+   * costs these little: full blocks stay in the prefix cache.
+   */
+  #makeIdleGiveWay(now: number): void {
+    const { idleMs, tickMs } = this.options;
+    let waiting = 0;
+    const idle: LiveRequest[] = [];
+    for (const live of this.#live.all()) {
+      live.idleSince = live.idle ? (live.idleSince ?? now) : undefined;
+      if (live.closing !== undefined || live.finish || live.suspended) continue;
+      if (live.admitted < live.attempt) {
+        if (live.request.class !== "offline" && now - live.queuedAt >= tickMs) waiting++;
+      } else if (live.idleSince !== undefined && now - live.idleSince >= idleMs) idle.push(live);
+    }
+    if (waiting === 0) return;
+    idle.sort((a, b) => (a.idleSince ?? 0) - (b.idleSince ?? 0));
+    for (const live of idle.slice(0, waiting)) this.#post.tellCancel(live, CANCEL.preempted);
+  }
+
   #tick(): void {
     this.#post.retry();
     const now = this.#post.ctx.now();
+    this.#makeIdleGiveWay(now);
     for (const live of this.#live.all()) {
       const { closeMs, stallMs } = this.options;
+      const since = live.suspended ? live.idleSince : live.finish && live.heldSince;
       if (live.closing !== undefined && now - live.closingSince >= closeMs) this.#ending.closed(live);
       // While a decode lane has its KV, that lane counts the same time and ends it.
-      else if (live.finish && live.heldSince !== undefined && now - live.heldSince >= stallMs) {
+      else if (since !== undefined && now - since >= stallMs) {
         const reason = `The reader took nothing for ${stallMs} ms: read faster, or ask for fewer tokens.`;
         this.#ending.failed(live, "slow_reader", reason);
       }

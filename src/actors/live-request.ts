@@ -38,7 +38,15 @@ export class LiveRequest {
   draftTokens = 0;
   acceptedTokens = 0;
   readonly submittedAt: number;
+  /** When this attempt was submitted. */
+  queuedAt: number;
   admittedAt: number | undefined;
+  /** Attempt that was admitted last; -1: none yet. */
+  admitted = -1;
+  /** Since when all that its reader's credit allows has been received, and more is to come. */
+  idleSince: number | undefined;
+  /** It gave way while its reader took nothing: it is in no queue and no lane until its reader takes more. */
+  suspended = false;
   firstTokenAt: number | undefined;
   lastTokenAt = 0;
   /** Attempt of which tokens have been received last; -1: none yet. */
@@ -69,6 +77,7 @@ export class LiveRequest {
     now: number,
   ) {
     this.submittedAt = now;
+    this.queuedAt = now;
     this.deadline = request.deadlineMs > 0 ? now + request.deadlineMs : 0;
     this.creditUpTo = Math.min(UNLIMITED, request.credit);
     this.#tenant = tenantNumber(request.tenant);
@@ -76,6 +85,13 @@ export class LiveRequest {
 
   get identity(): { request: number; attempt: number } {
     return { request: this.id, attempt: this.attempt };
+  }
+
+  /** Nothing can be drawn for it until its reader takes more. */
+  get idle(): boolean {
+    const open = this.closing === undefined && this.finish === undefined;
+    // The first token is drawn whatever the credit is.
+    return open && this.received > 0 && this.received >= this.creditUpTo;
   }
 
   get holds(): boolean {

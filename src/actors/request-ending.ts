@@ -65,6 +65,12 @@ export class RequestEnding {
     live.answerFailed(new StreamServeError(code, reason, retryAfterMs > 0 ? { retryAfterMs } : {}));
   }
 
+  /** No lane holds this attempt any more, and another may follow: gives back its reservation. */
+  giveBack(live: LiveRequest): void {
+    const told = { outputTokens: live.received, finish: FINISH.none, tokenMs: 0 };
+    this.post.tellScheduler({ type: "ended", ...live.identity, ...told });
+  }
+
   /** No lane holds the request any more: gives back its reservation and its region. */
   letGo(live: LiveRequest): void {
     if (live.letGo) return;

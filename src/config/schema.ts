@@ -193,6 +193,11 @@ const scheduler = z
     maxAttempts: count.default(16),
     /** A cancelled request is let go after so long even if no lane confirms, in milliseconds. */
     closeMs: milliseconds.default(10_000),
+    /**
+     * A request whose reader takes nothing for so long gives its KV to interactive ones that wait, and comes back when
+     * its reader takes more, in milliseconds: longer than a reader that keeps up ever pauses.
+     */
+    idleReaderMs: milliseconds.default(1000),
   })
   .prefault({});
 
