@@ -5,16 +5,16 @@ export class Company {
   #elapsedMs = 0;
   #othersMs = 0;
 
-  /** Runs `ours`, whose work is all of this process, and counts what the machine computed besides. */
-  during<T>(ours: () => T): T {
+  /** Counts what the machine computes besides this process until the function is called that it returns. */
+  begin(): () => void {
     const beganMs = performance.now();
     const busyMs = machineBusyMs();
     const own = process.cpuUsage();
-    const result = ours();
-    const { user, system } = process.cpuUsage(own);
-    this.#othersMs += machineBusyMs() - busyMs - (user + system) / 1000;
-    this.#elapsedMs += performance.now() - beganMs;
-    return result;
+    return () => {
+      const { user, system } = process.cpuUsage(own);
+      this.#othersMs += machineBusyMs() - busyMs - (user + system) / 1000;
+      this.#elapsedMs += performance.now() - beganMs;
+    };
   }
 
   /** Mean share of one core that others had. The system counts in ticks of 10 ms: short runs say little. */

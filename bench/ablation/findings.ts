@@ -13,6 +13,8 @@ export interface Measured {
   readonly objective: Objective;
   /** Requests a second that the whole system served in a closed loop, part by part and run by run: the real engine's loads are shares of it. */
   readonly capacities?: readonly number[] | undefined;
+  /** Cores that other programs took meanwhile, as `capacities`. */
+  readonly company?: readonly number[] | undefined;
 }
 
 export function findingsOf(
@@ -27,6 +29,7 @@ export function findingsOf(
     notes: [
       ...notes,
       ...measured.flatMap(capacityNote),
+      ...measured.flatMap(companyNote),
       "Each figure is followed by its ratio to the whole system's in the same round: median (least to most) over the rounds.",
       `Goodput: requests a second within ${measured
         .map(
@@ -47,6 +50,12 @@ function capacityNote({ where, capacities = [] }: Measured): string[] {
   return [
     `With 16 under way the ${where} served ${each} requests a second, part by part and run by run: loads are shares of that.`,
   ];
+}
+
+function companyNote({ company = [] }: Measured): string[] {
+  if (company.length === 0) return [];
+  const each = company.map((cores) => `${(cores * 100).toFixed(0)}%`).join(", ");
+  return [`Meanwhile other programs took ${each} of a core, part by part and run by run.`];
 }
 
 function tableOf({ where, compared }: Measured): Table {

@@ -25,6 +25,7 @@ const reportSchema = z.object({
       where: z.string(),
       objective: z.object({ ttftMs: z.number(), tpotMs: z.number() }),
       capacities: z.array(z.number()).optional(),
+      company: z.array(z.number()).optional(),
       compared: z.array(
         z.object({
           part: z.string(),
@@ -43,17 +44,17 @@ export function joinReports(files: readonly string[]): { measured: Measured[]; n
   const notes: string[] = [];
   for (const file of files) {
     const { at, revision, machine, results } = readReport(file);
-    for (const { where, objective, compared, capacities = [] } of results) {
+    for (const { where, objective, compared, capacities = [], company = [] } of results) {
       const place = byPlace.get(where) ?? { objective, parts: new Map<string, Joined>() };
       byPlace.set(where, place);
       const names = [...new Set(compared.map(({ part }) => part))];
       for (const [index, name] of names.entries()) {
         const rows = compared.filter(({ part }) => part === name);
-        const capacity = capacities[index];
-        const earlier = place.parts.get(name) ?? { rows: [], capacities: [] };
+        const earlier = place.parts.get(name) ?? { rows: [], capacities: [], company: [] };
         place.parts.set(name, {
           rows: addRounds(earlier.rows, rows, file),
-          capacities: [...earlier.capacities, ...(capacity === undefined ? [] : [capacity])],
+          capacities: [...earlier.capacities, ...capacities.slice(index, index + 1)],
+          company: [...earlier.company, ...company.slice(index, index + 1)],
         });
       }
       notes.push(
@@ -68,6 +69,7 @@ export function joinReports(files: readonly string[]): { measured: Measured[]; n
       objective,
       compared: present.flatMap(({ rows }) => rows),
       capacities: present.flatMap(({ capacities }) => capacities),
+      company: present.flatMap(({ company }) => company),
     };
   });
   return { measured, notes };
@@ -77,6 +79,7 @@ interface Joined {
   readonly rows: Measured["compared"];
   /** Of each run that was joined. */
   readonly capacities: readonly number[];
+  readonly company: readonly number[];
 }
 
 /** Rounds of another run of the same part: its ratios are within its own rounds, so that its load need not be the same. */

@@ -5,6 +5,7 @@ import { GREEDY } from "#streamserve/engine/engine.js";
 import { closeEngine, openEngine } from "#streamserve/engine/native-engine.js";
 import type { GenerationService } from "#streamserve/gateway/generation.js";
 import { openTextCodec } from "#streamserve/model/text-codec.js";
+import { Company } from "../company.js";
 import { drawOrder, poissonArrivals, seededRandom } from "../load/arrivals.js";
 import { DATASETS, readDataset } from "../load/dataset.js";
 import { type Objective, type Outcome, outcomeOf, type Served } from "./outcome.js";
@@ -50,11 +51,12 @@ export async function compareReal(
   parts: readonly Part[],
   options: RealOptions,
   progress: (text: string) => void,
-): Promise<{ compared: Compared[]; capacities: number[]; objective: Objective }> {
+): Promise<{ compared: Compared[]; capacities: number[]; company: number[]; objective: Objective }> {
   const prompts = await readPrompts(path);
   const engine = openEngine({ path, kvTokens: KV_TOKENS, threads: options.threads });
   const compared: Compared[] = [];
   const capacities: number[] = [];
+  const company: number[] = [];
   try {
     for (const part of parts) {
       const opened = new Map<Substitute, ServingRuntime>();
@@ -78,8 +80,11 @@ export async function compareReal(
         const count = Math.max(LEAST_REQUESTS, Math.round(options.realRequests * part.load));
         const measure = (rival: Substitute, round: number) =>
           openLoop(opened.get(rival)!.service, prompts, capacity * part.load, count, round);
-        const found = await compareRounds(part, options, measure, progress);
-        compared.push(...found);
+        const others = new Company();
+        const end = others.begin();
+        compared.push(...(await compareRounds(part, options, measure, progress)));
+        end();
+        company.push(others.cores);
         progress(`${part.name}: measured on the real engine`);
       } finally {
         for (const runtime of opened.values()) await runtime.stop();
@@ -88,7 +93,7 @@ export async function compareReal(
   } finally {
     closeEngine(engine.id);
   }
-  return { compared, capacities, objective: OBJECTIVE };
+  return { compared, capacities, company, objective: OBJECTIVE };
 }
 
 async function readPrompts(path: string): Promise<Prompts> {

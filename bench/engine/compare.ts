@@ -47,7 +47,9 @@ export async function compare(
     say(`${describeWorkload(workload)}: round ${round + 1} of ${rounds}`);
     const turns = [
       async () => {
-        ours.push(company.during(() => runOurs(lane, workload)));
+        const end = company.begin();
+        ours.push(runOurs(lane, workload));
+        end();
       },
       ...theirs.map((entry) => async () => {
         const before = process.cpuUsage();
