@@ -311,6 +311,25 @@ export const EVERYDAY: readonly Scenario[] = [
     judge: allDone,
   },
   {
+    name: "readers-that-pause",
+    about:
+      "readers that take nothing for 20 s hold the whole pool: others are served meanwhile, and then they",
+    plans: () => [
+      plan("30 blocks", {
+        topology: { ...TOPOLOGY, totalBlocks: 30 },
+        requests: uniform({ ...LOAD, count: 16, everyMs: 50 }, (request, i) =>
+          i < 8
+            ? { ...request, maxTokens: 200, reader: { credit: 2, grant: 200, everyMs: 20_000 } }
+            : { ...request, atMs: 3_000 + i },
+        ),
+      }),
+    ],
+    judge: ([result]) => {
+      const last = Math.max(...result!.requests.slice(8).map((r) => r.endedAt));
+      return last < 10_000 ? allDone([result!]) : `others waited until ${last} ms`;
+    },
+  },
+  {
     name: "many-pairs",
     about: "32 pairs, 400 requests, a lane death every 100 ms",
     plans: () => {
