@@ -97,6 +97,8 @@ export class PairSignals {
   readonly blocksSent: Float64Array;
   /** Prompt tokens in a pair's prefill lane or on their way there. */
   readonly ahead: Float64Array;
+  /** Prompt tokens in a pair's decode lane or on their way there, that it is to compute. */
+  readonly directAhead: Float64Array;
   /** Requests in a pair's lanes or on their way there, but for those that its prefill lane decodes. */
   readonly requests: Float64Array;
   /** Tokens in KV of the rows that the decode lane has, or will have once the prompts before it are computed. */
@@ -140,6 +142,7 @@ export class PairSignals {
     this.spare = column().fill(Number.POSITIVE_INFINITY);
     this.blocksSent = column();
     this.ahead = column();
+    this.directAhead = column();
     this.requests = column();
     this.#queued = column();
     this.#prefillTaken = column();
@@ -280,11 +283,6 @@ export class PairSignals {
     return fixedMs + firstMs * rows + (secondMs * context) / (1000 * turns);
   }
 
-  /** Prompt tokens that the pair's decode lane is to compute. */
-  directAhead(pair: number): number {
-    return this.#directQueued[pair]! + this.#directSent[pair]!;
-  }
-
   /** Requests that the pair's prefill lane decodes, or will. */
   kept(pair: number): number {
     return this.#keptRows[pair]! + Math.max(0, this.#keptSent[pair]! - this.#keptTaken[pair]!);
@@ -301,6 +299,7 @@ export class PairSignals {
   #sum(pair: number): void {
     this.ahead[pair] =
       this.#queued[pair]! + Math.max(0, this.#prefillSent[pair]! - this.#prefillTaken[pair]!);
+    this.directAhead[pair] = this.#directQueued[pair]! + this.#directSent[pair]!;
     // `decodeSent` counts from routing, `taken` from adoption: the difference is in prefill or on its way.
     const coming = Math.max(0, this.#decodeSent[pair]! - this.#decodeTaken[pair]!);
     this.requests[pair] = this.rows[pair]! + coming;
@@ -309,7 +308,7 @@ export class PairSignals {
       this.ahead[pair]! +
       this.prefillContext[pair]! +
       this.#foundSent[pair]! +
-      this.directAhead(pair);
+      this.directAhead[pair]!;
   }
 
   /**

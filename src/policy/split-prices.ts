@@ -74,7 +74,7 @@ export class SplitPrices {
     const { decodeSince, decodePace, prefillPace, rows, context } = signals;
     const overdue = now - decodeSince[pair]! - this.constants.staleMs;
     if (!(overdue > 0)) return 0;
-    const prompt = Math.min(signals.directAhead(pair), this.constants.stepTokens);
+    const prompt = Math.min(signals.directAhead[pair]!, this.constants.stepTokens);
     const step = signals.decodeStepMs(rows[pair]!, context[pair]!) + (prompt / 1000) * prefillPace.firstMs;
     return Math.max(0, overdue - step * decodePace.factor(pair));
   }
@@ -136,13 +136,25 @@ export class SplitPrices {
 
   #workOutput({ promptTokens, outputTokens }: RouteQuery, now: number, from: number, to: number): void {
     const { outputMs } = this;
-    const { maxRows, othersShare, staleMs } = this.constants;
-    const { alive, decodeSince, missedTokens, requests, rowContext, drawn, decodePace: pace } = this.signals;
+    const { maxRows, othersShare, staleMs, stepTokens } = this.constants;
+    const {
+      alive,
+      decodeSince,
+      directAhead,
+      missedTokens,
+      prefillPace,
+      requests,
+      rowContext,
+      drawn,
+      decodePace: pace,
+    } = this.signals;
     const { factors, fixedMs } = pace;
     const rowMs = pace.firstMs;
     const contextMs = pace.secondMs / 1000;
     const ownMs = contextMs * promptTokens;
     const others = othersShare * (rowMs + ownMs);
+    const promptMs = prefillPace.firstMs / 1000;
+    const perToken = 1 / outputTokens;
     const missed = missedTokens.any;
     let sum = 0;
     let living = 0;
@@ -158,7 +170,11 @@ export class SplitPrices {
       }
       let own = (step + ownMs) * speed;
       if (missed) own += missedTokens.aboveMs(pair, now);
-      if (now - decodeSince[pair]! > staleMs) own += this.stillMs(pair, now) / outputTokens;
+      const overdue = now - decodeSince[pair]! - staleMs;
+      if (overdue > 0) {
+        const prompt = Math.min(directAhead[pair]!, stepTokens) * promptMs;
+        own += Math.max(0, overdue - (step + prompt) * factors[pair]!) * perToken;
+      }
       outputMs[pair] = outputTokens * (own + delay * speed + this.unevenMs(own));
       if (alive[pair] !== 3) continue;
       sum += step * speed;
