@@ -328,6 +328,13 @@ describe("FlowGuard and cached prefixes", () => {
     expect(guard.choose(QUERY, 0)?.pair).toBe(1);
   });
 
+  test("but many rows there, which go back when prompts pile up, do not send all prompts to one lane's queue", () => {
+    const guard = guardOf(2);
+    guard.prefill(0, prefill(0, { keptRows: 40, keptTaken: 40 }), 0);
+    guard.prefill(1, prefill(1000), 0);
+    expect(guard.choose(QUERY, 0)?.pair).toBe(0);
+  });
+
   test("speculation that draws more tokens a step makes a pair's tokens cheaper", () => {
     const guard = guardOf(2);
     guard.decode(1, decode(0, { drawnPerRow: 2 }), 0);
