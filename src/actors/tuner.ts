@@ -9,15 +9,20 @@ export interface TunerOptions {
 
 type Ctx = Context<AppMessage>;
 
+/** Lanes told at each report, at most: of thousands all would be told by all. */
+const MOST_TOLD = 8;
+
 /**
  * SpecuStream's memory: what every decode lane learns about the worth of drafts comes together here, and goes back to
- * all of them as the prior of their own counts. So a lane that takes the place of a dead one, or has just got its
+ * them, to some at each report in turn, as the prior of their own counts. So a lane that takes the place of a dead one, or has just got its
  * first requests, begins with what the others know. How deep to draft each lane decides itself, at every step.
  */
 export class Tuner implements Behaviour<AppMessage> {
   readonly #survival: Survival;
   #decodes: readonly ActorRef[] = [];
   #reports = 0;
+  /** Whose turn to be told is next. */
+  #next = 0;
 
   constructor(options: TunerOptions) {
     this.#survival = new LaneDrafts(options.drafting).survival;
@@ -32,13 +37,11 @@ export class Tuner implements Behaviour<AppMessage> {
       case "learnt":
         this.#reports++;
         this.#survival.learn(message.news);
-        for (const decode of this.#decodes) this.#tell(decode, ctx);
-        // A prefill lane that decodes hears when it has told.
-        if (ctx.sender !== undefined && !this.#decodes.includes(ctx.sender)) this.#tell(ctx.sender, ctx);
+        this.#tell(this.#told(ctx.sender), ctx);
         return;
       case "hello":
         // A lane is up again, with nothing learnt.
-        if (this.#reports > 0 && ctx.sender !== undefined) this.#tell(ctx.sender, ctx);
+        if (this.#reports > 0 && ctx.sender !== undefined) this.#tell([ctx.sender], ctx);
         return;
     }
   }
@@ -47,8 +50,21 @@ export class Tuner implements Behaviour<AppMessage> {
     return { reports: this.#reports };
   }
 
-  #tell(decode: ActorRef, ctx: Ctx): void {
-    ctx.tell(decode, { type: "survival", probabilities: this.#survival.toArray() });
+  /** The next lanes in turn, and who has just told, a prefill lane that decodes too. */
+  #told(sender: ActorRef | undefined): readonly ActorRef[] {
+    const lanes = this.#decodes;
+    const few = lanes.length <= MOST_TOLD;
+    const told = few
+      ? [...lanes]
+      : Array.from({ length: MOST_TOLD }, (_, i) => lanes[(this.#next + i) % lanes.length]!);
+    if (!few) this.#next = (this.#next + MOST_TOLD) % lanes.length;
+    if (sender !== undefined && !told.includes(sender)) told.push(sender);
+    return told;
+  }
+
+  #tell(lanes: readonly ActorRef[], ctx: Ctx): void {
+    const probabilities = this.#survival.toArray();
+    for (const lane of lanes) ctx.tell(lane, { type: "survival", probabilities });
   }
 }
 
