@@ -88,6 +88,14 @@ describe("the command", () => {
     [["--rate", "4", "--hardware", "abacus"], 1, /^config_invalid: .*abacus/],
     [["--trace", CLI], 1, /^trace_invalid: Line 1 /],
     [["--trace", "/nowhere.jsonl"], 1, /^trace_invalid: .*nowhere/],
+    [["--rate", "4", "--set", "engine.kvTokens=abc"], 1, /^config_invalid: "engine.kvTokens"/],
+    [["--rate", "4", "--svg", "/nowhere/plot"], 1, /^config_invalid: .* \/nowhere for --svg/],
+    [["--rate", "4", "--json", "/nowhere/out.json"], 1, /^config_invalid: .* \/nowhere for --json/],
+    [
+      ["--rate", "4", "--requests", "4", "--warm-up-seconds", "900"],
+      1,
+      /^config_invalid: "warmUpSeconds" .*all requests/m,
+    ],
     [["--rat", "4"], 2, /unknown option/],
   ] as const)("refuses %j", async (args, status, why) => {
     const { code, err } = await plan(...args);

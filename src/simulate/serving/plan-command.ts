@@ -1,7 +1,9 @@
-import { writeFileSync } from "node:fs";
+import { statSync, writeFileSync } from "node:fs";
+import { dirname } from "node:path";
 import { Command, CommanderError, InvalidArgumentError } from "commander";
 import { explain, MISUSED } from "../../cli/failure.js";
 import { fileSettings, merged, textSettings } from "../../config/sources.js";
+import { StreamServeError } from "../../errors.js";
 import { drawFigure } from "../../report/svg.js";
 import { renderTable } from "../../report/table.js";
 import { planFigures, planTables } from "./plan-report.js";
@@ -12,8 +14,8 @@ import { checkPlannerSettings, type PlannerSettings } from "./planner-settings.j
 
 interface Flags extends Record<string, unknown> {
   readonly config?: string;
-  readonly set: readonly string[];
-  readonly fault: readonly string[];
+  readonly set?: readonly string[];
+  readonly fault?: readonly string[];
   readonly json?: string;
   readonly svg?: string;
 }
@@ -47,7 +49,6 @@ export function planCommand(): Command {
       "--set <key=value>",
       "any key of the server's configuration, e.g. router.burden=2; repeatable",
       collect,
-      [],
     )
     .optionsGroup("What comes:")
     .option("--rate <r>", "requests a second over all pairs; several: 4,8,16 or 2..20:2")
@@ -75,7 +76,6 @@ export function planCommand(): Command {
       "--fault <kind:who@seconds>",
       "kill:decode.1@30, kill:pair.0@30..45 (down so long), slow:decode.1@20..40x2 (half as fast), pause:prefill.*@10..12, full:scheduler@10..11, step-fails:decode.0-3@30; repeatable",
       collected,
-      [],
     )
     .optionsGroup("What is asked:")
     .option("--slo-ttft-ms <ms>", "objective for the first token; 0: none (default: 1000)")
@@ -101,18 +101,21 @@ Examples:
     );
 }
 
-function collect(text: string, before: readonly string[]): string[] {
+function collect(text: string, before?: readonly string[]): string[] {
   if (!/^[\w.]+=/.test(text)) throw new InvalidArgumentError("write it as key=value.");
   return collected(text, before);
 }
 
-function collected(text: string, before: readonly string[]): string[] {
+function collected(text: string, before: readonly string[] = []): string[] {
   return [...before, text];
 }
 
-function run({ config, set, fault, json, svg, ...flags }: Flags): void {
+function run({ config, set = [], fault = [], json, svg, ...flags }: Flags): void {
   const startedAt = performance.now();
   const plan = planOf(config, flags, set, fault);
+  // Before the simulation, which may take minutes.
+  if (json !== undefined && json !== "-") checkDirectory("--json", json);
+  if (svg !== undefined) checkDirectory("--svg", svg);
   const quiet = json === "-";
   const result = simulatePlan(plan, (point) => {
     if (!quiet) process.stderr.write(`${lineOf(point)}\n`);
@@ -127,6 +130,14 @@ function run({ config, set, fault, json, svg, ...flags }: Flags): void {
   const virtual = result.points.reduce((sum, point) => sum + point.result.virtualSeconds, 0);
   const seconds = (performance.now() - startedAt) / 1000;
   process.stdout.write(`${virtual.toFixed(0)} virtual seconds took ${seconds.toFixed(1)} s.\n`);
+}
+
+/** Throws `config_invalid` unless `file` can lie where it says. */
+function checkDirectory(flag: string, file: string): void {
+  const directory = dirname(file);
+  if (!statSync(directory, { throwIfNoEntry: false })?.isDirectory()) {
+    throw new StreamServeError("config_invalid", `There is no directory ${directory} for ${flag} ${file}.`);
+  }
 }
 
 /** The file, then the flags on top. */

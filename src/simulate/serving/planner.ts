@@ -1,4 +1,5 @@
 import { merged } from "../../config/sources.js";
+import { StreamServeError } from "../../errors.js";
 import { RECORDED_SETS } from "../../model/recording.js";
 import type { Fault } from "../plan.js";
 import type { Arrivals } from "./arrivals.js";
@@ -189,6 +190,10 @@ class Planner {
     const run = simulateServing({ ...setup, faults: planned.flatMap(({ does }) => does) }, workload);
     const from = 1000 * warmUpSeconds;
     const result = servingResult(run, objectives, from);
+    if (result.requests === 0) {
+      const message = `"warmUpSeconds" can't be used: all requests came within its ${warmUpSeconds} s.`;
+      throw new StreamServeError("config_invalid", message, { key: "warmUpSeconds" });
+    }
     const names = [...new Set(run.requests.map(({ set }) => set))].sort();
     const bySet =
       names.length < 2
