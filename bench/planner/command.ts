@@ -1,6 +1,7 @@
 import type { Command } from "commander";
 import { parse } from "yaml";
 import { configSchema } from "#streamserve/config/schema.js";
+import { closeEngine, openEngine } from "#streamserve/engine/native-engine.js";
 import { openCore } from "#streamserve/gateway/open-core.js";
 import { RECORDED_SETS } from "#streamserve/model/recording.js";
 import { resolveModel } from "#streamserve/model/resolve.js";
@@ -11,9 +12,11 @@ import type { RequestOutcome, ServingRequest, Workload } from "#streamserve/simu
 import { simulateServing } from "#streamserve/simulate/serving/simulate-serving.js";
 import { openWorkload } from "#streamserve/simulate/serving/workload.js";
 import { positiveNumber, wholeNumber, wholeNumbers, withJson } from "../options.js";
+import { watchOthers } from "../others-share.js";
 import { measureProfile } from "../recording/lanes.js";
 import { beginReport, publish, type Table } from "../report.js";
-import { serveWorkload } from "./serve-workload.js";
+import { MachineSpeed, slowed } from "./machine-speed.js";
+import { type Served, serveWorkload } from "./serve-workload.js";
 
 interface PlannerOptions {
   readonly model: string;
@@ -30,6 +33,9 @@ interface PlannerOptions {
  * and texts than those that are compared, of a tenant of its own.
  */
 const WARM_UP = { count: 24, perSecond: 4, maxTokens: 64, seed: 2 ** 32, tenant: "warm-up" };
+
+/** KV of the engine that tells the machine's speed. */
+const SPEED_KV_TOKENS = 4096;
 
 /** The figures compared: of each request a time, over all of them a percentile. */
 const TIMES = [
@@ -60,6 +66,10 @@ interface Compared {
   readonly rate: number;
   readonly predicted: readonly RequestOutcome[];
   readonly measured: readonly RequestOutcome[];
+  /** How many times as long as the profile says steps took, just before and after: predicted is for such a machine. */
+  readonly slower: number;
+  /** Of the processors' time while it was measured, what other programs had. */
+  readonly othersShare: number;
 }
 
 async function runPlanner(options: PlannerOptions): Promise<void> {
@@ -68,21 +78,37 @@ async function runPlanner(options: PlannerOptions): Promise<void> {
   const hardware = await profileOf(options);
   // Rates bring the same texts: a tenant each, so that none finds another's prompts or drafts.
   const settings = { engine: { isolateTenants: true, contextTokens: hardware.contextTokens } };
-  const config = configSchema.parse({ model: await resolveModel(model), ...settings });
+  const path = await resolveModel(model);
+  const config = configSchema.parse({ model: path, ...settings });
   const core = await openCore(config);
+  const engine = openEngine({ path, kvTokens: SPEED_KV_TOKENS, threads: config.engine.threads });
+  const speed = new MachineSpeed(engine, hardware);
   const compared: Compared[] = [];
   try {
     const stopIds = core.codec.stopIds;
     await serveWorkload(core.service, recordedWorkload(WARM_UP), []);
     for (const rate of rates) {
       const workload = workloadOf(options, rate);
-      const measured = await serveWorkload(core.service, workload, stopIds);
+      const before = speed.slower();
+      const others = watchOthers();
+      const served = await serveWorkload(core.service, workload, stopIds);
+      const othersShare = others();
+      const slower = (before + speed.slower()) / 2;
       const objectives = { ttftMs: 0, tpotMs: 0 };
-      const run = simulateServing({ hardware, pairs: 1, settings, objectives, seed: options.seed }, workload);
-      compared.push({ rate, measured, predicted: run.requests });
+      const setup = {
+        hardware: slowed(hardware, slower),
+        pairs: 1,
+        settings,
+        objectives,
+        seed: options.seed,
+      };
+      const { requests } = simulateServing(setup, answered(workload, served));
+      const measured = served.map(({ outcome }) => outcome);
+      compared.push({ rate, measured, predicted: requests, slower, othersShare });
       console.error(`${rate} requests/s: ${measured.length} served and simulated`);
     }
   } finally {
+    closeEngine(engine.id);
     await core.close();
   }
   publish(
@@ -91,9 +117,21 @@ async function runPlanner(options: PlannerOptions): Promise<void> {
       tables: compared.map(tableOf),
       notes: [
         `Predicted: the same actors on simulated lanes (${hardware.about}). Measured: through the actors, without HTTP.`,
+        ...compared.map(
+          ({ rate, slower, othersShare }) =>
+            `${rate} requests/s: steps took ${slower.toFixed(2)} times what the profile says just before and after, which the prediction knows; other programs had ${(100 * othersShare).toFixed(1)}% of the processors' time meanwhile.`,
+        ),
         ...compared.flatMap(differences),
       ],
-      results: { hardware, compared: compared.map((one) => ({ rate: one.rate, errors: errorsOf(one) })) },
+      results: {
+        hardware,
+        compared: compared.map((one) => ({
+          rate: one.rate,
+          slower: one.slower,
+          othersShare: one.othersShare,
+          errors: errorsOf(one),
+        })),
+      },
       figures: [],
     }),
     options.json,
@@ -123,6 +161,18 @@ function recordedWorkload({ count, perSecond, maxTokens, seed, tenant }: Recorde
   const sets = RECORDED_SETS.map((recorded) => ({ recorded, maxTokens, weight: 1 }));
   const { requests } = openWorkload({ arrivals: { kind: "poisson" }, perSecond, count, sets, seed });
   return { requests: requests.map((request): ServingRequest => ({ ...request, tenant })) };
+}
+
+/** The same requests with the answers that were given: an engine that rounds otherwise than the recorded one says other things. */
+function answered(workload: Workload, served: readonly Served[]): Workload {
+  return {
+    requests: workload.requests.map((request, i): ServingRequest => {
+      const { outcome, answer } = served[i]!;
+      if (outcome.outcome !== "done") return request;
+      const { prompt } = request.text();
+      return { ...request, outputTokens: outcome.outputTokens, text: () => ({ prompt, answer }) };
+    }),
+  };
 }
 
 function errorsOf({ predicted, measured }: Compared) {

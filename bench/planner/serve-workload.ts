@@ -5,14 +5,20 @@ import type { RequestOutcome, ServingRequest, Workload } from "#streamserve/simu
 
 /** What the planner simulates, served by the real actors and engine: the same prompts at the same times. */
 
-/** In the order of the requests; times are the gateway actor's, as in the simulator. */
+/** A request's outcome, with times of the gateway actor, as in the simulator; and what was answered. */
+export interface Served {
+  readonly outcome: RequestOutcome;
+  readonly answer: readonly number[];
+}
+
+/** In the order of the requests. */
 export async function serveWorkload(
   service: GenerationService,
   { requests }: Workload,
   stopIds: readonly number[],
-): Promise<RequestOutcome[]> {
+): Promise<Served[]> {
   const beganMs = performance.now();
-  const answers: Promise<RequestOutcome>[] = [];
+  const answers: Promise<Served>[] = [];
   for (const request of requests) {
     const { prompt } = request.text();
     const waitMs = beganMs + request.atMs - performance.now();
@@ -27,7 +33,8 @@ function serve(
   { atMs, maxTokens, outputTokens, tenant, set = "" }: ServingRequest,
   prompt: Uint32Array,
   stopIds: readonly number[],
-): Promise<RequestOutcome> {
+): Promise<Served> {
+  const answer: number[] = [];
   return new Promise((resolve) => {
     let deliveredAt = Number.NaN;
     let stillMs = Number.NaN;
@@ -35,19 +42,22 @@ function serve(
       const { queuedMs, firstTokenMs, totalMs } = summary?.timings ?? NO_TIMES;
       const given = summary?.outputTokens ?? 0;
       resolve({
-        atMs,
-        set,
-        outcome,
-        promptTokens: prompt.length,
-        cachedTokens: summary?.cachedTokens ?? 0,
-        outputTokens: given,
-        queuedMs,
-        ttftMs: firstTokenMs,
-        totalMs,
-        tpotMs: given > 1 ? (totalMs - firstTokenMs) / (given - 1) : Number.NaN,
-        stillMs,
-        draftTokens: summary?.draftTokens ?? 0,
-        acceptedTokens: summary?.acceptedTokens ?? 0,
+        answer,
+        outcome: {
+          atMs,
+          set,
+          outcome,
+          promptTokens: prompt.length,
+          cachedTokens: summary?.cachedTokens ?? 0,
+          outputTokens: given,
+          queuedMs,
+          ttftMs: firstTokenMs,
+          totalMs,
+          tpotMs: given > 1 ? (totalMs - firstTokenMs) / (given - 1) : Number.NaN,
+          stillMs,
+          draftTokens: summary?.draftTokens ?? 0,
+          acceptedTokens: summary?.acceptedTokens ?? 0,
+        },
       });
     };
     service.generate(
@@ -61,7 +71,8 @@ function serve(
         credit: Number.POSITIVE_INFINITY,
       },
       {
-        tokens: () => {
+        tokens: ({ ids }) => {
+          for (const id of ids) answer.push(id);
           const now = performance.now();
           if (Number.isFinite(deliveredAt)) stillMs = Math.max(now - deliveredAt, stillMs || 0);
           deliveredAt = now;

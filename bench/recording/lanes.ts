@@ -4,7 +4,7 @@ import { GREEDY, type SequenceHandle } from "#streamserve/engine/engine.js";
 import { closeEngine, type EngineInfo, NativeLane, openEngine } from "#streamserve/engine/native-engine.js";
 import { stepMs } from "#streamserve/engine/simulated-cost.js";
 import { resolveModel } from "#streamserve/model/resolve.js";
-import { median } from "#streamserve/report/statistics.js";
+import { ascendingFit, median } from "#streamserve/report/statistics.js";
 import { readMachine } from "../machine.js";
 import { wholeNumber } from "../options.js";
 import { type ActorsShare, type BareSteps, measureActors } from "./actors-share.js";
@@ -37,6 +37,10 @@ const MIDDLE = 1024;
 const FAR = 4096;
 const CHUNK = 128;
 const ROWS = 8;
+/** Tokens of a step of a prompt, as prefill lanes take them, and how often a prompt is timed, the first times to warm up. */
+const PROMPT_STEP = 256;
+const PROMPT_ROUNDS = 4;
+const WARMING = 1;
 /** Shapes that the profile is tried on: rows, context of each, new tokens of each. */
 const TRIED = [
   [4, 300, 1],
@@ -68,6 +72,8 @@ export async function measureProfile(model: string, threads: number): Promise<st
 class LaneTimes {
   readonly #prefill: NativeLane;
   readonly #decode: NativeLane;
+  /** Prompts timed so far. */
+  #prompts = 0;
 
   constructor(readonly engine: EngineInfo) {
     this.#prefill = new NativeLane({ engine, lane: 0, role: "prefill", maxRows: 16, maxBatchTokens: 512 });
@@ -75,17 +81,31 @@ class LaneTimes {
   }
 
   measure(): Measured {
-    const prefill = this.#points(this.#prefill, PREFILL_SIZES);
-    const decode = this.#points(this.#decode, DECODE_SIZES);
-    // Of several rows: the heads of one alone may not divide evenly among the threads.
-    const near = this.#step(this.#decode, ROWS, NEAR, 1);
-    const onceMs = Math.max(0, (this.#step(this.#decode, ROWS, MIDDLE, 1) - near) / (ROWS * (MIDDLE - NEAR)));
-    const chunk = this.#step(this.#prefill, 1, 0, CHUNK);
-    const far = this.#step(this.#prefill, 1, FAR, CHUNK);
+    const shapes: readonly Shape[] = [
+      ...PREFILL_SIZES.map((tokens): Shape => [this.#prefill, 1, 0, tokens]),
+      ...DECODE_SIZES.map((tokens): Shape => [this.#decode, 1, 0, tokens]),
+      // Of several rows: the heads of one alone may not divide evenly among the threads.
+      [this.#decode, ROWS, NEAR, 1],
+      [this.#decode, ROWS, MIDDLE, 1],
+      [this.#prefill, 1, 0, CHUNK],
+      [this.#prefill, 1, FAR, CHUNK],
+      [this.#decode, 1, NEAR, ROWS],
+      ...TRIED.map(([rows, context, tokens]): Shape => [this.#decode, rows, context, tokens]),
+    ];
+    // In turns: a machine's speed changes from second to second, and each shape is to have its share of that.
+    const rounds = Array.from({ length: ROUNDS }, () => shapes.map((shape) => this.#timed(...shape)));
+    const times = shapes.map((_, i) => median(rounds.map((round) => round[i]!)));
+    const points = (sizes: readonly number[], from: number) =>
+      ascendingFit(times.slice(from, from + sizes.length)).map((ms, i) => ({ tokens: sizes[i]!, ms }));
+    const prefill = points(PREFILL_SIZES, 0);
+    const decode = points(DECODE_SIZES, PREFILL_SIZES.length);
+    const [near, middle, chunk, far, alone, ...tried] = times.slice(
+      PREFILL_SIZES.length + DECODE_SIZES.length,
+    ) as [number, number, number, number, number, ...number[]];
+    const onceMs = Math.max(0, (middle - near) / (ROWS * (MIDDLE - NEAR)));
     const contextMs = Math.max(0, ((far - chunk) / FAR - onceMs) / (CHUNK - 1));
     // A row of one token both reads its context and attends to it.
     const readMs = Math.max(0, onceMs - contextMs);
-    const alone = this.#step(this.#decode, 1, NEAR, ROWS);
     const rowMs = Math.max(0, (near - onceMs * NEAR * (ROWS - 1) - alone) / (ROWS - 1));
     const line = (points: typeof decode) => {
       const [from, to] = [points[0]!, points[points.length - 1]!];
@@ -100,8 +120,8 @@ class LaneTimes {
       readMs,
       points,
     });
-    const errors = TRIED.map(([rows, context, tokens]) => {
-      const measured = this.#step(this.#decode, rows, context, tokens);
+    const errors = TRIED.map(([rows, context, tokens], i) => {
+      const measured = tried[i]!;
       const attended = rows * tokens * (context + tokens / 2);
       const predicted = stepMs(cost(decode), rows, rows * tokens, attended, rows * context);
       return { rows, context, tokens, measured, off: predicted / measured - 1 };
@@ -109,43 +129,46 @@ class LaneTimes {
     return { prefill: cost(prefill), decode: cost(decode), errors };
   }
 
-  /** What was measured, to compare steps with; `slower` times a step of one token anew. */
-  bare({ prefill, decode }: Measured): BareSteps {
+  /** What was measured, to compare steps with; `slower` and `promptMs` time steps anew. */
+  bare({ decode }: Measured): BareSteps {
     return {
       decodeMs: (tokens, context) =>
         stepMs({ source: "", ...decode }, 1, tokens, tokens * (context + tokens / 2), context),
-      promptMs: (tokens) => stepMs({ source: "", ...prefill }, 1, tokens, (tokens * tokens) / 2),
-      slower: () => this.#step(this.#decode, 1, 0, 1) / decode.points[0]!.ms,
+      slower: () => {
+        const times = Array.from({ length: ROUNDS }, () => this.#timed(this.#decode, 1, 0, 1));
+        return median(times) / decode.points[0]!.ms;
+      },
+      promptMs: (tokens) =>
+        median(Array.from({ length: PROMPT_ROUNDS }, () => this.#prompt(tokens)).slice(WARMING)),
     };
   }
 
-  /**
-   * Steps of one row without context. What is planned for is a step as it mostly is: at a start lanes take the least
-   * time, since they learn the rest.
-   */
-  #points(lane: NativeLane, sizes: readonly number[]) {
-    let least = 0;
-    return sizes.map((tokens) => {
-      least = Math.max(least, this.#step(lane, 1, 0, tokens));
-      return { tokens, ms: least };
-    });
+  /** Milliseconds of a step of so many rows with so much context and so many new tokens each. */
+  #timed(lane: NativeLane, rows: number, context: number, tokens: number): number {
+    const sequences = Array.from({ length: rows }, (_, row) => this.#filled(lane, row, context));
+    const batch = sequences.map((sequence) => ({
+      sequence,
+      tokens: this.#ids(tokens),
+      drafts: lane === this.#decode ? tokens - 1 : 0,
+      sample: true,
+    }));
+    const { computeMs } = lane.submit(batch).collect();
+    for (const sequence of sequences) lane.release(sequence);
+    return computeMs;
   }
 
-  /** Median milliseconds of a step of so many rows with so much context and so many new tokens each. */
-  #step(lane: NativeLane, rows: number, context: number, tokens: number): number {
-    const times = Array.from({ length: ROUNDS }, () => {
-      const sequences = Array.from({ length: rows }, (_, row) => this.#filled(lane, row, context));
-      const batch = sequences.map((sequence) => ({
-        sequence,
-        tokens: this.#ids(tokens),
-        drafts: lane === this.#decode ? tokens - 1 : 0,
-        sample: true,
-      }));
-      const { computeMs } = lane.submit(batch).collect();
-      for (const sequence of sequences) lane.release(sequence);
-      return computeMs;
-    });
-    return median(times);
+  /** Milliseconds of the steps of a prompt that no other begins like. */
+  #prompt(tokens: number): number {
+    const prompt = Uint32Array.from({ length: tokens }, (_, i) => (i * 7919 + ++this.#prompts * 31) % 40_000);
+    const { handle, cachedTokens } = this.#prefill.createSequence(prompt, tokens, GREEDY);
+    let ms = 0;
+    for (let from = cachedTokens; from < tokens; from += PROMPT_STEP) {
+      const chunk = prompt.subarray(from, from + PROMPT_STEP);
+      const row = { sequence: handle, tokens: chunk, drafts: 0, sample: from + PROMPT_STEP >= tokens };
+      ms += this.#prefill.submit([row]).collect().computeMs;
+    }
+    this.#prefill.release(handle);
+    return ms;
   }
 
   /** A sequence with so many tokens in its KV; found in the prefix cache when it was made before. */
@@ -166,6 +189,9 @@ class LaneTimes {
     return Uint32Array.from({ length: count }, (_, i) => (i * 31 + 17) % 40_000);
   }
 }
+
+/** Lane, rows, context of each, new tokens of each. */
+type Shape = readonly [NativeLane, number, number, number];
 
 interface Measured {
   readonly prefill: StepCosts;

@@ -13,6 +13,7 @@ import {
   type StepResult,
   type StepRow,
 } from "./engine.js";
+import type { RunningStep } from "./simulated-cores.js";
 import { type StepCostModel, stepMs } from "./simulated-cost.js";
 import { draw, kvCell, mix, type SimulatedModel } from "./simulated-model.js";
 import type { SimulatedPool, SimulatedSequence } from "./simulated-pool.js";
@@ -24,8 +25,8 @@ export interface SimulatedLaneOptions {
   readonly cost: StepCostModel;
   /** Factor on the time of each step, asked as the step starts: a slow or noisy device. 1 when absent. */
   readonly slowdown?: () => number;
-  /** True when the step that starts will run beside lanes of the other kind, on the cores that they share. */
-  readonly shares?: () => boolean;
+  /** Begins a step that takes so many milliseconds alone, on cores that other lanes use too. Absent: it has its own. */
+  readonly begin?: (ms: number) => RunningStep;
   /** The error that a step ends with, asked as it starts; its sequences are then as they were before it. */
   readonly failure?: () => Error | undefined;
 }
@@ -40,8 +41,7 @@ interface PendingRow {
 
 interface PendingStep {
   readonly rows: readonly PendingRow[];
-  readonly computeMs: number;
-  readonly sharedMs: number;
+  readonly running: RunningStep;
   readonly failure: Error | undefined;
   result?: StepResult;
 }
@@ -124,15 +124,14 @@ export class SimulatedLane implements LaneEngine {
       return { row, sequence, blocks: sequence.blocks.slice(), length: sequence.tokens.length };
     });
     const slowdown = this.#options.slowdown?.() ?? 1;
-    const computeMs = stepMs(this.#options.cost, rows.length, tokens, attended, read) * slowdown;
-    const sharedMs = this.#options.shares?.() === true ? computeMs : 0;
-    const step: PendingStep = { rows: pending, computeMs, sharedMs, failure: this.#options.failure?.() };
+    const aloneMs = stepMs(this.#options.cost, rows.length, tokens, attended, read) * slowdown;
+    const running = this.#options.begin?.(aloneMs) ?? { leftMs: 0, ranMs: aloneMs, sharedMs: 0 };
+    const step: PendingStep = { rows: pending, running, failure: this.#options.failure?.() };
     this.#step = step;
-    return {
-      virtualMs: computeMs,
-      finished: () => true,
-      collect: () => this.#finish(step),
-    };
+    const collect = () => this.#finish(step);
+    const job = { finished: () => true, collect };
+    if (!this.#options.begin) return { ...job, virtualMs: aloneMs };
+    return { ...job, virtualMs: running.leftMs, leftMs: () => running.leftMs };
   }
 
   kv(): KvCounts {
@@ -176,7 +175,8 @@ export class SimulatedLane implements LaneEngine {
     const rows = step.failure ? [] : step.rows.map((pending) => this.#computeRow(pending));
     for (const { sequence } of step.rows) this.#pool.settle(sequence);
     if (step.failure) throw step.failure;
-    step.result = { rows, computeMs: step.computeMs, waitMs: 0, sharedMs: step.sharedMs };
+    const { ranMs, sharedMs } = step.running;
+    step.result = { rows, computeMs: ranMs, waitMs: 0, sharedMs };
     return step.result;
   }
 

@@ -29,7 +29,7 @@ export class SimulatedEngine {
   open(
     lane: number,
     limits: Pick<LaneLimits, "maxRows" | "maxBatchTokens">,
-    disturbances: Pick<SimulatedLaneOptions, "slowdown" | "shares" | "failure"> = {},
+    disturbances: Pick<SimulatedLaneOptions, "slowdown" | "begin" | "failure"> = {},
     stepCost: StepCostModel = this.options.cost,
   ): SimulatedLane {
     this.#lanes.get(lane)?.close();

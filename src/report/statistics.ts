@@ -30,6 +30,27 @@ export function median(values: readonly number[]): number {
   return percentile(ascending(values), 50);
 }
 
+/**
+ * The ascending values that are nearest to `values` in squares: neighbours that descend are averaged (pool adjacent
+ * violators).
+ */
+export function ascendingFit(values: readonly number[]): number[] {
+  const pools: { sum: number; count: number }[] = [];
+  for (const value of values) {
+    let pool = { sum: value, count: 1 };
+    for (
+      let last = pools.at(-1);
+      last && last.sum / last.count > pool.sum / pool.count;
+      last = pools.at(-1)
+    ) {
+      pool = { sum: last.sum + pool.sum, count: last.count + pool.count };
+      pools.pop();
+    }
+    pools.push(pool);
+  }
+  return pools.flatMap(({ sum, count }) => Array<number>(count).fill(sum / count));
+}
+
 /** Mean and percentiles; every figure is NaN for no values. */
 export function summarize(values: readonly number[]): Summary {
   const sorted = ascending(values);

@@ -49,6 +49,7 @@ interface PendingAsk<M> {
 interface PendingJob {
   finished(): boolean;
   readonly virtualMs: number;
+  leftMs(): number;
   /** Collects the result and hands it over. */
   finish(): void;
 }
@@ -144,6 +145,11 @@ export class ActorCore<M extends Message> implements Context<M> {
   /** How long the job in flight takes on a virtual clock. */
   get jobVirtualMs(): number {
     return this.job?.virtualMs ?? 0;
+  }
+
+  /** How much longer the job in flight takes, whose virtual time is over. */
+  get jobLeftMs(): number {
+    return this.job?.leftMs() ?? 0;
   }
 
   /** Waits for the job in flight and hands its result over. */
@@ -248,7 +254,12 @@ export class ActorCore<M extends Message> implements Context<M> {
       }
       done(result);
     };
-    this.job = { finished: () => job.finished(), virtualMs: job.virtualMs ?? 0, finish };
+    this.job = {
+      finished: () => job.finished(),
+      virtualMs: job.virtualMs ?? 0,
+      leftMs: () => job.leftMs?.() ?? 0,
+      finish,
+    };
     this.host.wake();
   }
 

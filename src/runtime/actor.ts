@@ -26,6 +26,8 @@ export interface Job<R> {
   collect(): R;
   /** Simulated jobs alone: how long the job takes on the virtual clock, in milliseconds. */
   readonly virtualMs?: number;
+  /** Of these, jobs that others on the same device put off: how long is left, asked once `virtualMs` is over; 0: nothing. */
+  leftMs?(): number;
 }
 
 /** Allocates regions of the slab that an actor owns. The slab's contents outlive the owner's restarts. */

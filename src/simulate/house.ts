@@ -33,7 +33,7 @@ export interface Tampering {
 }
 
 /** What befalls a lane's device: see `SimulatedLaneOptions`. */
-export type Disturbances = Pick<SimulatedLaneOptions, "slowdown" | "shares" | "failure">;
+export type Disturbances = Pick<SimulatedLaneOptions, "slowdown" | "begin" | "failure">;
 
 export interface HouseOptions {
   readonly config: Config;

@@ -108,6 +108,11 @@ export class VirtualScheduler {
   private oneTurn(actor: VirtualActor, life: VirtualLife): void {
     const { core } = life;
     if (life.jobEndsAt !== undefined && life.jobEndsAt <= this.clock) {
+      const leftMs = core.jobLeftMs;
+      if (leftMs > 0) {
+        life.jobEndsAt = this.clock + leftMs * actor.slowness;
+        return;
+      }
       life.active = true;
       life.jobEndsAt = undefined;
       life.turn(() => core.finishJob());

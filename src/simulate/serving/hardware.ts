@@ -41,9 +41,12 @@ export const hardwareSchema = z.strictObject({
   /** Each pair has a pool of its own; else all lanes share one. */
   ownPools: z.boolean(),
   contextTokens: count,
-  /** How many times longer a step takes while lanes of the other kind compute on the same cores; 1: they have their own. */
+  /**
+   * How many times longer a step takes while lanes of the other kind compute on the same cores: then those of one machine,
+   * shared by the lanes of all pairs. 1: each lane has its own.
+   */
   sharedFactor: z.number().min(1),
-  /** The same of a prefill step while lanes of the other kind have rows; absent: `sharedFactor`. */
+  /** The same of a prefill step; absent: `sharedFactor`. */
   prefillSharedFactor: z.number().min(1).optional(),
   /**
    * What the actors take where they have no cores of their own, in milliseconds: of a decode step, for each of its new

@@ -2,6 +2,7 @@ import { checkConfig } from "../../config/load.js";
 import { type Config, configSchema } from "../../config/schema.js";
 import type { Settings as SettingsLayer } from "../../config/sources.js";
 import { GREEDY, type LaneEngine } from "../../engine/engine.js";
+import { type CoreRole, SimulatedCores } from "../../engine/simulated-cores.js";
 import { StreamServeError } from "../../errors.js";
 import type { GenerationSink, GenerationSummary } from "../../gateway/generation.js";
 import { House } from "../house.js";
@@ -9,7 +10,7 @@ import { Injector } from "../injector.js";
 import type { Fault } from "../plan.js";
 import { HandOffLinks, handOffMs } from "./hand-off.js";
 import { stepCostOf } from "./hardware.js";
-import { LaneWatch } from "./lane-watch.js";
+import { LaneWatch, roleOf } from "./lane-watch.js";
 import type {
   RequestOutcome,
   RequestText,
@@ -39,7 +40,9 @@ export function simulateServing(setup: ServingSetup, workload: Workload): Servin
 
 /** The configuration of a run: defaults, then what the hardware says, then the settings. */
 export function servingConfig({ hardware, pairs, settings }: ServingSetup, workload: Workload): Config {
-  const { blockTokens } = configSchema.shape.engine.parse(settings?.engine ?? {});
+  // What can't be used is refused below, with its name.
+  const engine = configSchema.shape.engine.safeParse(settings?.engine ?? {});
+  const { blockTokens } = engine.data ?? configSchema.shape.engine.parse({});
   const pools = hardware.ownPools ? pairs : 1;
   const base = {
     engine: { kvTokens: hardware.kvTokens * pools, contextTokens: hardware.contextTokens },
@@ -101,7 +104,8 @@ class Serving {
     this.#config = config;
     const { sharedFactor, prefillSharedFactor = sharedFactor, actors } = hardware;
     const shared = { prefill: prefillSharedFactor, decode: sharedFactor };
-    this.#watch = new LaneWatch(shared, () => this.#house.simulation.now);
+    const cores = Math.max(...Object.values(shared)) > 1 ? this.#cores(shared) : undefined;
+    this.#watch = new LaneWatch(pairs);
     this.#links = new HandOffLinks(hardware.handOff);
     this.#house = new House({
       config,
@@ -123,9 +127,8 @@ class Serving {
             : this.#links.transitMs(from, to, message, now),
       },
       disturbances: ({ name }) => ({
-        slowdown: () =>
-          (setup.slowness?.(name) ?? 1) * this.#watch.factor(name) * this.#injector.slowdown(name),
-        shares: () => this.#watch.factor(name) > 1,
+        slowdown: () => (setup.slowness?.(name) ?? 1) * this.#injector.slowdown(name),
+        ...(cores && { begin: (ms: number) => cores.begin(roleOf(name), ms) }),
         failure: () => this.#injector.failure(name),
       }),
       tampering: {
@@ -136,7 +139,6 @@ class Serving {
         },
       },
     });
-    this.#watch.lanes = pairs;
     const sim = this.#house.simulation;
     // Its zero is when the first request may come.
     const clock = {
@@ -146,6 +148,10 @@ class Serving {
     this.#injector = new Injector(setup.faults ?? [], this.#house, clock, (fault) => {
       this.#strikes.push({ fault, fromMs: clock.now(), backMs: undefined });
     });
+  }
+
+  #cores(factors: Readonly<Record<CoreRole, number>>): SimulatedCores {
+    return new SimulatedCores(factors, () => this.#house.simulation.now);
   }
 
   run(): ServingRun {
