@@ -1,5 +1,7 @@
 import { execFile } from "node:child_process";
+import { once } from "node:events";
 import { promisify } from "node:util";
+import { Worker } from "node:worker_threads";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { StreamServe, StreamServeError } from "../dist/index.js";
 
@@ -218,6 +220,28 @@ describe("StreamServe", () => {
     await expect(other.complete(options).text()).rejects.toMatchObject({ code: "draining" });
     expect(() => other.snapshot()).toThrowError(expect.objectContaining({ code: "draining" }));
     expect(await serve.complete(options).text()).toBe(here);
+  });
+
+  test("gives back all memory when its worker thread is terminated in the middle of an answer", async () => {
+    const program = `
+      import { parentPort } from "node:worker_threads";
+      import { StreamServe } from ${JSON.stringify(new URL("../dist/index.js", import.meta.url).href)};
+      const serve = await StreamServe.start();
+      for await (const { index } of serve.complete({ prompt: "a", maxTokens: 4000, ignoreEos: true })) {
+        if (index > 20) parentPort.postMessage("going");
+      }`;
+    const rounds = 6;
+    let before = 0;
+    for (let round = 0; round < rounds; round++) {
+      const worker = new Worker(new URL(`data:text/javascript,${encodeURIComponent(program)}`));
+      await once(worker, "message");
+      await worker.terminate();
+      // The first also loads what all share.
+      if (round === 0) before = process.memoryUsage().rss;
+    }
+    // Each has weights of 126 MB.
+    expect(process.memoryUsage().rss - before).toBeLessThan(250e6);
+    expect(await serve.complete({ prompt: "One", maxTokens: 2 }).text()).not.toBe("");
   });
 
   test("lets its process end by itself", async () => {

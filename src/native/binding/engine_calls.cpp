@@ -107,6 +107,7 @@ napi_value open_engine(Call& call) {
   std::shared_ptr<Engine> engine;
   const uint32_t id = EngineTable::shared().open(options, engine);
   try {
+    Environment::of(call.env()).own_engine(id);
     return make_info(call.env(), id, *engine);
   } catch (...) {
     // A worker terminated meanwhile: nobody knows the number.
@@ -117,7 +118,9 @@ napi_value open_engine(Call& call) {
 
 // closeEngine(engine)
 napi_value close_engine(Call& call) {
-  EngineTable::shared().close(call.integer(0, "engine", 0, kAny));
+  const uint32_t id = call.integer(0, "engine", 0, kAny);
+  EngineTable::shared().close(id);
+  Environment::of(call.env()).forget_engine(id);
   return make_undefined(call.env());
 }
 

@@ -23,6 +23,7 @@ Environment::~Environment() {
   // Closed while the engine still finds them: who opens a lane's number anew must wait for its step, and is
   // not to lose sequences to a lane that closes late.
   for (const auto& [id, lane] : lanes_) lane->close();
+  for (const uint32_t engine : engines_) EngineTable::shared().close(engine);
 }
 
 void Environment::attach(napi_env env) {
@@ -39,6 +40,10 @@ Environment& Environment::of(napi_env env) {
   if (!data) throw EngineError(ErrorCode::kInternal, "The addon has no state in this environment.");
   return *static_cast<Environment*>(data);
 }
+
+void Environment::own_engine(uint32_t engine) { engines_.insert(engine); }
+
+void Environment::forget_engine(uint32_t engine) { engines_.erase(engine); }
 
 uint32_t Environment::add(std::shared_ptr<Lane> lane) {
   lanes_.emplace(next_, std::move(lane));
