@@ -92,6 +92,15 @@ describe("a mistake", () => {
   });
 });
 
+test("a user without a home is told where models could go, and nothing is written where it stands", async () => {
+  // Empty is what a home is that HOME does not name and the system does not know.
+  const { status, stderr } = await ended(
+    start(["run", "hi"], { HOME: "", XDG_CACHE_HOME: "", STREAMSERVE_MODELS: "" }),
+  );
+  expect(status).toBe(1);
+  expect(stderr).toMatch(/^config_invalid: This user has no home directory: set XDG_CACHE_HOME /);
+});
+
 describe("serve", () => {
   test("says nothing of clients that are cut while they send: that is no fault of the server", async () => {
     const { child, url } = await serving();

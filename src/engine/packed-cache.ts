@@ -1,5 +1,4 @@
-import { homedir } from "node:os";
-import { join } from "node:path";
+import { userCache } from "./user-cache.js";
 
 /** Where packed weights are kept between starts (docs/decisions/packed-cache.md). */
 
@@ -24,6 +23,9 @@ export function packedCache(
   env: NodeJS.ProcessEnv = process.env,
 ): PackedCache {
   const { packedCacheBytes, packedCacheDirectory, copyWeights } = settings;
-  const usual = join(env.XDG_CACHE_HOME || join(homedir(), ".cache"), "streamserve", "packed");
-  return { directory: packedCacheDirectory || usual, bytes: packedCacheBytes, copy: copyWeights };
+  return {
+    directory: packedCacheDirectory || userCache("packed", env),
+    bytes: packedCacheBytes,
+    copy: copyWeights,
+  };
 }

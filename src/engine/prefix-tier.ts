@@ -1,5 +1,4 @@
-import { homedir } from "node:os";
-import { join } from "node:path";
+import { userCache } from "./user-cache.js";
 
 /** Where cached prefixes go that give way (docs/decisions/prefix-tier.md). */
 
@@ -18,6 +17,5 @@ export interface PrefixTierSettings {
 /** The tier that the settings ask for; by default in the user's cache directory. */
 export function prefixTier(settings: PrefixTierSettings, env: NodeJS.ProcessEnv = process.env): PrefixTier {
   const { prefixTierBytes, prefixTierDirectory } = settings;
-  const usual = join(env.XDG_CACHE_HOME || join(homedir(), ".cache"), "streamserve", "prefixes");
-  return { directory: prefixTierDirectory || usual, bytes: prefixTierBytes };
+  return { directory: prefixTierDirectory || userCache("prefixes", env), bytes: prefixTierBytes };
 }

@@ -1,9 +1,9 @@
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { mkdir, readFile, rename, rm, stat, statfs, writeFile } from "node:fs/promises";
-import { homedir } from "node:os";
 import { dirname, join } from "node:path";
 import { pipeline } from "node:stream/promises";
+import { userCache } from "../engine/user-cache.js";
 import { StreamServeError } from "../errors.js";
 import type { CatalogueEntry } from "./catalogue.js";
 
@@ -11,9 +11,7 @@ import type { CatalogueEntry } from "./catalogue.js";
 
 /** `STREAMSERVE_MODELS`, or `streamserve/models` in the user's cache directory. */
 export function cacheDirectory(env: NodeJS.ProcessEnv = process.env): string {
-  return (
-    env.STREAMSERVE_MODELS || join(env.XDG_CACHE_HOME || join(homedir(), ".cache"), "streamserve", "models")
-  );
+  return env.STREAMSERVE_MODELS || userCache("models", env);
 }
 
 /** Path of the entry's file in the cache, present or not. */
