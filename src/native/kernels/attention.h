@@ -26,6 +26,9 @@ inline constexpr float kLog2E = 1.44269502F;
 // Rows whose queries and partials are kept at a time: they read a segment once from memory, and then from the
 // caches. Sixteen positions of three heads.
 inline constexpr uint32_t kRowsTogether = 48;
+// Floats from a row's query to the next one's: a constant is part of an address, and this one spreads rows over
+// the sets of a first-level cache.
+inline constexpr uint32_t kQueryStride = kHeadDimMost + kLanes;
 
 // Sixteen keys or values of a head from the `index`-th on.
 template <KvFormat kFormat>
@@ -82,7 +85,7 @@ inline __attribute__((always_inline)) void multiply_add(Lanes (&sums)[kRows][kSp
 template <uint32_t kRows, KvFormat kFormat, uint32_t kRegisters>
 class SegmentPass {
  public:
-  // queries: [head_dim][kRows], scaled. probabilities: scratch, [kRows][kAttentionSegment].
+  // queries: [kRows][kQueryStride], scaled. probabilities: scratch, [kRows][kAttentionSegment].
   // next: what is read after the segment.
   SegmentPass(const AttentionTask& task, uint32_t head_dim, uint32_t first_row, uint32_t segment,
               const KeysOfBlocks& next, const float* queries, float* probabilities)
@@ -187,7 +190,7 @@ class SegmentPass {
     }
     for (uint32_t d = 0; d < head_dim_; d++) {
       if (vector == 0) ask_ahead(ahead + size_t{d} * kKvBlockTokens * kElement);
-      multiply_add<1>(s, queries_ + d * kRows, [&](uint32_t v) {
+      multiply_add<kQueryStride>(s, queries_ + d, [&](uint32_t v) {
         return load_kv<kFormat>(part, d * kKvBlockTokens + (vector + v) * kLanes);
       });
     }
@@ -335,7 +338,7 @@ struct AttentionKernel {
   // Scratch: probabilities of a pass; queries, partials and joined partials of kRowsTogether rows.
   static size_t scratch_floats(uint32_t head_dim) {
     return size_t{kRowsMost} * kAttentionSegment +
-           kRowsTogether * (head_dim + 2 * attention_partial_floats(head_dim));
+           kRowsTogether * (kQueryStride + 2 * attention_partial_floats(head_dim));
   }
 
   // Rows of a task that are computed side by side, in passes of nearly equal length.
@@ -364,19 +367,16 @@ struct AttentionKernel {
     return {first, left < kRowsTogether ? left : kRowsTogether};
   }
 
-  // Queries of the rows, pass by pass [head_dim][rows of the pass], times `scale`.
+  // Queries of the rows, [rows][kQueryStride], times `scale`.
   static void lay_out_queries(const AttentionTask& task, const Rows& rows, uint32_t head_dim, float scale,
                               float* queries) {
-    for (uint32_t pass = 0; pass < rows.passes(); pass++) {
-      const uint32_t begin = rows.pass_begin(pass);
-      const uint32_t count = rows.pass_begin(pass + 1) - begin;
-      float* const out = queries + static_cast<size_t>(begin) * head_dim;
-      for (uint32_t r = 0; r < count; r++) {
-        const uint32_t row = rows.first + begin + r;
-        const float* const query = task.queries + row / task.heads * task.query_stride +
-                                   static_cast<size_t>(row % task.heads) * head_dim;
-        for (uint32_t d = 0; d < head_dim; d++) out[d * count + r] = query[d] * scale;
-      }
+    const Lanes scales = broadcast(scale);
+    for (uint32_t r = 0; r < rows.count; r++) {
+      const uint32_t row = rows.first + r;
+      const float* const query = task.queries + row / task.heads * task.query_stride +
+                                 static_cast<size_t>(row % task.heads) * head_dim;
+      float* const out = queries + static_cast<size_t>(r) * kQueryStride;
+      for (uint32_t d = 0; d < head_dim; d += kLanes) store(out + d, multiply(load(query + d), scales));
     }
   }
 
@@ -425,7 +425,7 @@ struct AttentionKernel {
     for (uint32_t pass = 0; pass < rows.passes(); pass++) {
       const uint32_t begin = rows.pass_begin(pass);
       pass_of(rows.pass_begin(pass + 1) - begin, task, head_dim, rows.first + begin, segment, next,
-              queries + static_cast<size_t>(begin) * head_dim, probabilities,
+              queries + static_cast<size_t>(begin) * kQueryStride, probabilities,
               partials + begin * attention_partial_floats(head_dim));
     }
   }
@@ -433,7 +433,7 @@ struct AttentionKernel {
   static void run(const AttentionTask& task, uint32_t head_dim, float scale, float* scratch) {
     const size_t partial = attention_partial_floats(head_dim);
     float* const queries = scratch + size_t{kRowsMost} * kAttentionSegment;
-    float* const partials = queries + size_t{kRowsTogether} * head_dim;
+    float* const partials = queries + size_t{kRowsTogether} * kQueryStride;
     float* const joined = partials + kRowsTogether * partial;
     const Segments segments = segments_of(task);
     for (uint32_t first = 0; first < task.positions * task.heads; first += kRowsTogether) {
