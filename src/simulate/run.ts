@@ -231,14 +231,19 @@ class Run {
 
   #settle(): void {
     if (this.#failure) return;
-    const until = Math.max(this.#sim.now, this.#injector.disturbedUntil) + SETTLE_MS;
-    while (!this.#failure && this.#sim.nextEventAt <= until && this.#sim.step());
+    this.#runUntil(Math.max(this.#sim.now, this.#injector.disturbedUntil) + SETTLE_MS);
     // Restarts in a row take longer and longer.
     while (!this.#failure && this.#down() && this.#sim.step());
-    // A step that was slowed outlasts what slowed it.
-    while (!this.#failure && this.#computing() && this.#sim.step());
+    // A step that was slowed outlasts what slowed it, and only then does its lane read what came meanwhile.
+    while (!this.#failure && this.#computing() && this.#history.events <= MOST_EVENTS && this.#sim.step()) {
+      if (!this.#computing()) this.#runUntil(this.#sim.now + SETTLE_MS);
+    }
     const left = quietAtLast(this.#sim, this.#house.engine.pool, this.#plan.topology);
     if (!this.#failure && left) this.#fail(new Violation("quiescence", left));
+  }
+
+  #runUntil(ms: number): void {
+    while (!this.#failure && this.#sim.nextEventAt <= ms && this.#sim.step());
   }
 
   #computing(): boolean {
