@@ -26,8 +26,8 @@ inline constexpr float kLog2E = 1.44269502F;
 // Rows whose queries and partials are kept at a time: they read a segment once from memory, and then from the
 // caches. Sixteen positions of three heads.
 inline constexpr uint32_t kRowsTogether = 48;
-// Floats from a row's query to the next one's: a constant is part of an address, and this one spreads rows over
-// the sets of a first-level cache.
+// Floats from a row's query to the next one's: a constant is part of an address, and this one spreads rows
+// over the sets of a first-level cache.
 inline constexpr uint32_t kQueryStride = kHeadDimMost + kLanes;
 
 // Sixteen keys or values of a head from the `index`-th on.
