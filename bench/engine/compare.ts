@@ -1,6 +1,7 @@
 import { type PairedRatio, pairedRatio } from "#streamserve/report/statistics.js";
 import { Company } from "../company.js";
-import { type Rival, runOurs, type SettledRival } from "./rivals.js";
+import type { Rival, SettledRival } from "./rival.js";
+import { runOurs } from "./rivals.js";
 import type { LaneWorkload } from "./workload.js";
 import { describeWorkload, type Workload } from "./workloads.js";
 

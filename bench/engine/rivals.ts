@@ -4,25 +4,9 @@ import { fastCopies } from "../peer/fast-formats.js";
 import { bestPeerSettings, describeSettings, runPeer } from "../peer/llama-cpp.js";
 import { openvinoRivals } from "../peer/openvino.js";
 import { vllmRivals } from "../peer/vllm.js";
+import type { PeerRivals, Rival, RivalOptions } from "./rival.js";
 import { LaneWorkload } from "./workload.js";
 import { MOST_KV_TOKENS, MOST_PROMPT_TOKENS, MOST_SEQUENCES, type Workload } from "./workloads.js";
-
-/** What runs beside our engine on the file as shipped: a peer, or our own engine on another file. */
-export interface Rival {
-  readonly name: string;
-  /** Whether it is our own engine: its threads are then ours. */
-  readonly own: boolean;
-  /** Makes it ready for a workload, at the settings it is fastest with, found by trying. */
-  settle(workload: Workload): Promise<SettledRival>;
-  close(): void;
-}
-
-export interface SettledRival {
-  /** In words; empty where it has none to choose. */
-  readonly settings: string;
-  /** Tokens a second. */
-  run(): Promise<number>;
-}
 
 export interface OwnOptions {
   readonly path: string;
@@ -63,24 +47,6 @@ export function runOurs(lane: LaneWorkload, workload: Workload): number {
   }
   lane.prefill(workload.tokens);
   return lane.prefill(workload.tokens);
-}
-
-export interface RivalOptions {
-  /** The file as shipped. */
-  readonly model: string;
-  readonly threads: number;
-  readonly instructionSet: string;
-  /** How our engine keeps keys and values; the peer keeps 16-bit floats. */
-  readonly kv: "f16" | "bf16" | "int8";
-  /** Adds copies in other formats, run by the peer and, where we can read them, by our engine. */
-  readonly formats: boolean;
-  readonly say: (text: string) => void;
-}
-
-export interface PeerRivals {
-  /** What the peer is, as far as that bears on speed; asked for when all has run. */
-  describe(): string;
-  readonly rivals: readonly Rival[];
 }
 
 export type PeerName = "llama.cpp" | "openvino" | "vllm";

@@ -3,7 +3,7 @@ import { basename, join } from "node:path";
 import type { QuantisedFormat } from "#streamserve/engine/quantiser.js";
 import { quantise } from "#streamserve/model/quantise/quantise.js";
 import { cacheDirectory } from "../cache.js";
-import type { PeerRivals, Rival, RivalOptions } from "../engine/rivals.js";
+import type { PeerRivals, Rival, RivalOptions } from "../engine/rival.js";
 import { MOST_SEQUENCES, MOST_STEP_TOKENS } from "../engine/workloads.js";
 import { type Candidate, Candidates } from "./candidates.js";
 import { pythonFile, pythonVenv } from "./python-venv.js";

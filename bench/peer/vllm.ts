@@ -3,7 +3,7 @@ import { basename, join } from "node:path";
 import { BenchError } from "../bench-error.js";
 import { cacheDirectory } from "../cache.js";
 import { runChild } from "../child.js";
-import type { PeerRivals, Rival, RivalOptions } from "../engine/rivals.js";
+import type { PeerRivals, Rival, RivalOptions } from "../engine/rival.js";
 import { contextOf, MOST_SEQUENCES, MOST_STEP_TOKENS, WORKLOADS } from "../engine/workloads.js";
 import { type Candidate, Candidates } from "./candidates.js";
 import { pythonFile, pythonVenv } from "./python-venv.js";
