@@ -21,6 +21,11 @@ export class Company {
   get cores(): number {
     return this.#elapsedMs > 0 ? Math.max(0, this.#othersMs / this.#elapsedMs) : 0;
   }
+
+  /** The same as a share of all processors: 0 to 1. */
+  get share(): number {
+    return this.cores / cpus().length;
+  }
 }
 
 function machineBusyMs(): number {

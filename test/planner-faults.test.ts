@@ -1,29 +1,15 @@
-import { execFile } from "node:child_process";
 import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { promisify } from "node:util";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { phaseResults, phasesOf } from "../dist/simulate/serving/phases.js";
 import { faultsOf, parseFault } from "../dist/simulate/serving/planned-faults.js";
 import { simulatePlan } from "../dist/simulate/serving/planner.js";
 import { checkPlannerSettings } from "../dist/simulate/serving/planner-settings.js";
+import { plan } from "./plan-command.js";
 
 /** `npm run simulate -- plan --fault`: what a planner may plan to go wrong, and what is told of it. */
-
-const CLI = new URL("../dist/cli/main.js", import.meta.url).pathname;
-const run = promisify(execFile);
-
-async function plan(...args: string[]): Promise<{ code: number; out: string; err: string }> {
-  try {
-    const { stdout, stderr } = await run(process.execPath, [CLI, "simulate", "plan", ...args]);
-    return { code: 0, out: stdout, err: stderr };
-  } catch (error) {
-    const { code, stdout, stderr } = error as { code: number; stdout: string; stderr: string };
-    return { code, out: stdout, err: stderr };
-  }
-}
 
 const PAIRS = 8;
 const seconds = fc.integer({ min: 0, max: 1_000_000 }).map((tenths) => tenths / 10);

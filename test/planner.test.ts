@@ -1,8 +1,6 @@
-import { execFile } from "node:child_process";
 import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { promisify } from "node:util";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { StreamServeError } from "../dist/errors.js";
@@ -13,23 +11,11 @@ import { fewestThatKeep, highestThatKeeps } from "../dist/simulate/serving/capac
 import { simulatePlan } from "../dist/simulate/serving/planner.js";
 import { checkPlannerSettings } from "../dist/simulate/serving/planner-settings.js";
 import { openWorkload, traceWorkload } from "../dist/simulate/serving/workload.js";
+import { CLI, plan } from "./plan-command.js";
 
 /** `npm run simulate -- plan`: what it is asked, what comes in, what it finds. */
 
-const CLI = new URL("../dist/cli/main.js", import.meta.url).pathname;
 const TRACE = new URL("../bench/data/trace-sample.jsonl", import.meta.url).pathname;
-const run = promisify(execFile);
-
-async function plan(...args: string[]): Promise<{ code: number; out: string; err: string }> {
-  try {
-    const { stdout, stderr } = await run(process.execPath, [CLI, "simulate", "plan", ...args]);
-    return { code: 0, out: stdout, err: stderr };
-  } catch (error) {
-    const { code, stdout, stderr } = error as { code: number; stdout: string; stderr: string };
-    return { code, out: stdout, err: stderr };
-  }
-}
-
 const checked = (data: unknown) => checkPlannerSettings(data, () => "a test");
 
 describe("the command", () => {

@@ -11,8 +11,8 @@ import { loadHardware } from "#streamserve/simulate/serving/load-hardware.js";
 import type { RequestOutcome, ServingRequest, Workload } from "#streamserve/simulate/serving/serving.js";
 import { simulateServing } from "#streamserve/simulate/serving/simulate-serving.js";
 import { openWorkload } from "#streamserve/simulate/serving/workload.js";
+import { Company } from "../company.js";
 import { positiveNumber, wholeNumber, wholeNumbers, withJson } from "../options.js";
-import { watchOthers } from "../others-share.js";
 import { measureProfile } from "../recording/lanes.js";
 import { beginReport, publish, type Table } from "../report.js";
 import { MachineSpeed, slowed } from "./machine-speed.js";
@@ -90,9 +90,10 @@ async function runPlanner(options: PlannerOptions): Promise<void> {
     for (const rate of rates) {
       const workload = workloadOf(options, rate);
       const before = speed.slower();
-      const others = watchOthers();
+      const company = new Company();
+      const end = company.begin();
       const served = await serveWorkload(core.service, workload, stopIds);
-      const othersShare = others();
+      end();
       const slower = (before + speed.slower()) / 2;
       const objectives = { ttftMs: 0, tpotMs: 0 };
       const setup = {
@@ -104,7 +105,7 @@ async function runPlanner(options: PlannerOptions): Promise<void> {
       };
       const { requests } = simulateServing(setup, answered(workload, served));
       const measured = served.map(({ outcome }) => outcome);
-      compared.push({ rate, measured, predicted: requests, slower, othersShare });
+      compared.push({ rate, measured, predicted: requests, slower, othersShare: company.share });
       console.error(`${rate} requests/s: ${measured.length} served and simulated`);
     }
   } finally {

@@ -1,4 +1,4 @@
-import { GREEDY } from "#streamserve/engine/engine.js";
+import { timeStepAlone } from "#streamserve/actors/timed-step.js";
 import { type EngineInfo, NativeLane } from "#streamserve/engine/native-engine.js";
 import { type StepCostModel, stepMs } from "#streamserve/engine/simulated-cost.js";
 import { median } from "#streamserve/report/statistics.js";
@@ -12,7 +12,6 @@ export class MachineSpeed {
   readonly #prefill: NativeLane;
   readonly #decode: NativeLane;
   readonly #costs: { readonly prefill: StepCostModel; readonly decode: StepCostModel };
-  #prompts = 0;
 
   /** `engine`: one of the profile's model. */
   constructor(engine: EngineInfo, hardware: HardwareProfile) {
@@ -37,8 +36,9 @@ export class MachineSpeed {
   /** How many times as long steps take as the profile says: half a second. */
   slower(): number {
     const times = Array.from({ length: ROUNDS }, () => {
-      const prompt = this.#timed(this.#prefill, PROMPT_TOKENS) / this.#expected("prefill", PROMPT_TOKENS);
-      const token = this.#timed(this.#decode, 1) / this.#expected("decode", 1);
+      const prompt =
+        timeStepAlone(this.#prefill, PROMPT_TOKENS, 0) / this.#expected("prefill", PROMPT_TOKENS);
+      const token = timeStepAlone(this.#decode, 1, 0) / this.#expected("decode", 1);
       return Math.sqrt(prompt * token);
     });
     return median(times.slice(WARMING));
@@ -46,16 +46,6 @@ export class MachineSpeed {
 
   #expected(role: "prefill" | "decode", tokens: number): number {
     return stepMs(this.#costs[role], 1, tokens, (tokens * tokens) / 2);
-  }
-
-  #timed(lane: NativeLane, tokens: number): number {
-    const prompt = Uint32Array.from({ length: tokens }, (_, i) => (i * 7919 + ++this.#prompts * 31) % 40_000);
-    const { handle } = lane.createSequence(prompt, tokens, GREEDY);
-    const { computeMs } = lane
-      .submit([{ sequence: handle, tokens: prompt, drafts: 0, sample: true }])
-      .collect();
-    lane.release(handle);
-    return computeMs;
   }
 }
 

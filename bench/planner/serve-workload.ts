@@ -1,6 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { GREEDY } from "#streamserve/engine/engine.js";
 import type { GenerationService, GenerationSummary } from "#streamserve/gateway/generation.js";
+import { outcomeOf, Silence } from "#streamserve/simulate/serving/outcome.js";
 import type { RequestOutcome, ServingRequest, Workload } from "#streamserve/simulate/serving/serving.js";
 
 /** What the planner simulates, served by the real actors and engine: the same prompts at the same times. */
@@ -30,35 +31,16 @@ export async function serveWorkload(
 
 function serve(
   service: GenerationService,
-  { atMs, maxTokens, outputTokens, tenant, set = "" }: ServingRequest,
+  { atMs, maxTokens, outputTokens, tenant, set }: ServingRequest,
   prompt: Uint32Array,
   stopIds: readonly number[],
 ): Promise<Served> {
   const answer: number[] = [];
   return new Promise((resolve) => {
-    let deliveredAt = Number.NaN;
-    let stillMs = Number.NaN;
-    const end = (outcome: string, summary?: GenerationSummary): void => {
-      const { queuedMs, firstTokenMs, totalMs } = summary?.timings ?? NO_TIMES;
-      const given = summary?.outputTokens ?? 0;
-      resolve({
-        answer,
-        outcome: {
-          atMs,
-          set,
-          outcome,
-          promptTokens: prompt.length,
-          cachedTokens: summary?.cachedTokens ?? 0,
-          outputTokens: given,
-          queuedMs,
-          ttftMs: firstTokenMs,
-          totalMs,
-          tpotMs: given > 1 ? (totalMs - firstTokenMs) / (given - 1) : Number.NaN,
-          stillMs,
-          draftTokens: summary?.draftTokens ?? 0,
-          acceptedTokens: summary?.acceptedTokens ?? 0,
-        },
-      });
+    const silence = new Silence();
+    const end = (ending: string, summary?: GenerationSummary): void => {
+      const outcome = outcomeOf({ atMs, set }, ending, summary, silence.longestMs, Number.NaN);
+      resolve({ answer, outcome: { ...outcome, promptTokens: prompt.length } });
     };
     service.generate(
       {
@@ -73,9 +55,7 @@ function serve(
       {
         tokens: ({ ids }) => {
           for (const id of ids) answer.push(id);
-          const now = performance.now();
-          if (Number.isFinite(deliveredAt)) stillMs = Math.max(now - deliveredAt, stillMs || 0);
-          deliveredAt = now;
+          silence.heard(performance.now());
         },
         done: (summary) => end("done", summary),
         failed: ({ code }) => end(code),
@@ -83,5 +63,3 @@ function serve(
     );
   });
 }
-
-const NO_TIMES = { queuedMs: Number.NaN, firstTokenMs: Number.NaN, totalMs: Number.NaN };

@@ -53,11 +53,9 @@ export class Tuner implements Behaviour<AppMessage> {
   /** The next lanes in turn, and who has just told, a prefill lane that decodes too. */
   #told(sender: ActorRef | undefined): readonly ActorRef[] {
     const lanes = this.#decodes;
-    const few = lanes.length <= MOST_TOLD;
-    const told = few
-      ? [...lanes]
-      : Array.from({ length: MOST_TOLD }, (_, i) => lanes[(this.#next + i) % lanes.length]!);
-    if (!few) this.#next = (this.#next + MOST_TOLD) % lanes.length;
+    const count = Math.min(MOST_TOLD, lanes.length);
+    const told = Array.from({ length: count }, (_, i) => lanes[(this.#next + i) % lanes.length]!);
+    this.#next = (this.#next + count) % lanes.length;
     if (sender !== undefined && !told.includes(sender)) told.push(sender);
     return told;
   }

@@ -48,7 +48,7 @@ export function planCommand(): Command {
     .option(
       "--set <key=value>",
       "any key of the server's configuration, e.g. router.burden=2; repeatable",
-      collect,
+      collectSetting,
     )
     .optionsGroup("What comes:")
     .option("--rate <r>", "requests a second over all pairs; several: 4,8,16 or 2..20:2")
@@ -75,7 +75,7 @@ export function planCommand(): Command {
     .option(
       "--fault <kind:who@seconds>",
       "kill:decode.1@30, kill:pair.0@30..45 (down so long), slow:decode.1@20..40x2 (half as fast), pause:prefill.*@10..12, full:scheduler@10..11, step-fails:decode.0-3@30; repeatable",
-      collected,
+      collect,
     )
     .optionsGroup("What is asked:")
     .option("--slo-ttft-ms <ms>", "objective for the first token; 0: none (default: 1000)")
@@ -101,12 +101,12 @@ Examples:
     );
 }
 
-function collect(text: string, before?: readonly string[]): string[] {
+function collectSetting(text: string, before?: readonly string[]): string[] {
   if (!/^[\w.]+=/.test(text)) throw new InvalidArgumentError("write it as key=value.");
-  return collected(text, before);
+  return collect(text, before);
 }
 
-function collected(text: string, before: readonly string[] = []): string[] {
+function collect(text: string, before: readonly string[] = []): string[] {
   return [...before, text];
 }
 

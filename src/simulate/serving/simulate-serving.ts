@@ -11,15 +11,8 @@ import type { Fault } from "../plan.js";
 import { HandOffLinks, handOffMs } from "./hand-off.js";
 import { stepCostOf } from "./hardware.js";
 import { LaneWatch, roleOf } from "./lane-watch.js";
-import type {
-  RequestOutcome,
-  RequestText,
-  ServingRequest,
-  ServingRun,
-  ServingSetup,
-  Strike,
-  Workload,
-} from "./serving.js";
+import { outcomeOf, Silence } from "./outcome.js";
+import type { RequestOutcome, RequestText, ServingRun, ServingSetup, Strike, Workload } from "./serving.js";
 import { VOCABULARY } from "./texts.js";
 
 const UNFORESEEN = { vocabulary: VOCABULARY, draftability: 0 };
@@ -229,21 +222,17 @@ class Serving {
     const sim = this.#house.simulation;
     const submittedAt = sim.now;
     let finished = false;
-    let deliveredAt = Number.NaN;
-    let stillMs = Number.NaN;
+    const silence = new Silence();
     const end = (outcome: string, summary: GenerationSummary | undefined) => {
       if (finished) throw new StreamServeError("internal", `Request ${number} ended twice.`);
       finished = true;
       this.#answers.delete(seed);
-      this.#outcomes.push(outcomeOf(request, outcome, summary, submittedAt, sim.now, stillMs));
+      const came = { atMs: submittedAt - FIRST_MS, set: request.set };
+      this.#outcomes.push(outcomeOf(came, outcome, summary, silence.longestMs, sim.now - submittedAt));
       ended();
     };
     const sink: GenerationSink = {
-      tokens: () => {
-        // The first one ends no silence.
-        if (Number.isFinite(deliveredAt)) stillMs = Math.max(sim.now - deliveredAt, stillMs || 0);
-        deliveredAt = sim.now;
-      },
+      tokens: () => silence.heard(sim.now),
       done: (summary) => end("done", summary),
       failed: (error) => end(error.code, undefined),
     };
@@ -283,32 +272,4 @@ function strikeOf({ fault, fromMs, backMs = Number.POSITIVE_INFINITY }: Struck):
   const { kind } = fault;
   const toMs = kind === "kill" ? backMs : kind === "step-fails" ? fromMs : fromMs + fault.forMs;
   return { fault, fromMs, toMs };
-}
-
-function outcomeOf(
-  { set = "" }: ServingRequest,
-  outcome: string,
-  summary: GenerationSummary | undefined,
-  submittedAt: number,
-  now: number,
-  stillMs: number,
-): RequestOutcome {
-  const { queuedMs = Number.NaN, firstTokenMs: ttftMs = Number.NaN } = summary?.timings ?? {};
-  const totalMs = summary?.timings.totalMs ?? now - submittedAt;
-  const outputTokens = summary?.outputTokens ?? 0;
-  return {
-    atMs: submittedAt - FIRST_MS,
-    set,
-    outcome,
-    promptTokens: summary?.promptTokens ?? 0,
-    cachedTokens: summary?.cachedTokens ?? 0,
-    outputTokens,
-    queuedMs,
-    ttftMs,
-    totalMs,
-    tpotMs: outputTokens > 1 ? (totalMs - ttftMs) / (outputTokens - 1) : Number.NaN,
-    stillMs,
-    draftTokens: summary?.draftTokens ?? 0,
-    acceptedTokens: summary?.acceptedTokens ?? 0,
-  };
 }
